@@ -34,7 +34,7 @@ pub enum CommandsCommand {
     /// Print the commands, newest first: who gave them, their states and results. Ended ones are kept for 30 days.
     #[command(after_help = "Example:\n  stream-processor commands list --unfinished")]
     List(ListArguments),
-    /// Cancel a command. One that runs ends after its present step, and what it has written stays.
+    /// Cancel a command. One that runs ends after its current step, and what it has written stays.
     ///
     /// A resync that the command requested goes on. A run of the ticker (`jobs run`, `anonymize user`, `obfuscate`)
     /// can be cancelled only before it begins.
@@ -201,7 +201,7 @@ async fn until_ended(context: &Context, id: ObjectId) -> Result<Option<bool>, Re
             return Ok(Some(false));
         }
         if !pause(&group.stop, POLL).await {
-            tell("the leader ends the command after its present step");
+            tell("the leader ends the command after its current step");
             return Ok(None);
         }
     }

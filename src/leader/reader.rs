@@ -31,10 +31,11 @@ pub(crate) const EVENTS_PER_REPLY: usize = 1_000;
 /// long for the next event.
 const FAR_BACK: u32 = 5;
 /// The duration from which a reply counts as slow. Far back, smaller replies follow a slow one: the server sends its
-/// events, and the position moves, only when a reply is full or the whole oplog is searched.
+/// events, and the position moves, only when a reply is full or the whole oplog is searched. After a full reply, the
+/// next one has as many events as should take this time.
 const SLOW_REPLY: Duration = Duration::from_secs(5);
-/// The factor by which replies grow and shrink far back.
-const STEP: u32 = 10;
+/// The factor by which replies shrink far back.
+const SHRINK: u32 = 10;
 
 /// A message of the reader to the pipeline.
 #[derive(Debug)]
@@ -130,14 +131,13 @@ impl StreamReader {
 
     /// Opens the cursor and returns the number of events in its replies. Far back, replies have one event at first.
     async fn open(&self) -> Result<(Cursor, u32), Failure> {
-        let size = self.usual_size();
-        let cursor = self.open_with(size).await?;
-        if size == 1 || !is_far_back(self.position.time(), cursor.opened) {
-            return Ok((cursor, size));
+        let now = operation_time(&self.database).await?;
+        let is_far_back = is_far_back(self.position.time(), now);
+        if is_far_back {
+            self.health.catching_up(self.position.time(), now);
         }
-        self.health.catching_up(self.position.time(), cursor.opened);
-        drop(cursor);
-        Ok((self.open_with(1).await?, 1))
+        let size = if is_far_back { 1 } else { self.usual_size() };
+        Ok((self.open_with(size).await?, size))
     }
 
     fn usual_size(&self) -> u32 {
@@ -201,8 +201,11 @@ impl StreamReader {
         let is_full = events >= size as usize;
         match (far_back, took > SLOW_REPLY) {
             (false, _) => self.usual_size(),
-            (true, true) => (size / STEP).max(1),
-            (true, false) if is_full => size.saturating_mul(STEP).min(self.usual_size()),
+            (true, true) => (size / SHRINK).max(1),
+            (true, false) if is_full => {
+                let times = SLOW_REPLY.as_millis() / took.as_millis().max(1);
+                size.saturating_mul(u32::try_from(times).unwrap_or(u32::MAX)).min(self.usual_size())
+            }
             (true, false) => size,
         }
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Offer, OfferStatus, value};
 use crate::project::digest::{Digest, of_document, of_projection, of_standing};
+use crate::project::written_fields::has_same_bytes;
 
 /// The name under which offers with an unknown status are counted: a value of a document is not shown.
 const OTHER: &str = "other";
@@ -64,9 +65,13 @@ impl Pair {
     #[must_use]
     pub(crate) fn of(offer: &Offer, standing: Option<&RawDocument>) -> Self {
         let status = |standing| value::text(value::field(standing, "offer_status")).and_then(OfferStatus::read);
+        let projected = of_projection(offer);
+        let digest = |standing: &RawDocument| {
+            if has_same_bytes(offer, standing) { projected } else { of_standing(offer, standing) }
+        };
         Self {
-            projected: (offer.status, of_projection(offer)),
-            stored: standing.map(|standing| (status(standing), of_standing(offer, standing))),
+            projected: (offer.status, projected),
+            stored: standing.map(|standing| (status(standing), digest(standing))),
         }
     }
 

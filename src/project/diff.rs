@@ -5,7 +5,7 @@ use bson::raw::{CStr, cstr};
 use bson::{DateTime, RawBsonRef, RawDocument, RawDocumentBuf};
 
 use super::closing::{HISTORY, OwnDate, closing_stands, is_closed_elsewhere, own_date};
-use super::written_fields::{WRITTEN, place, placed};
+use super::written_fields::{WRITTEN, has_same_bytes, place, placed};
 use crate::model::{Offer, value};
 
 /// The necessary write for one offer.
@@ -45,6 +45,9 @@ pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> OfferChange {
 
 /// Compares a projection with the existing offer, as [`compare`]. Returns also whether a closing by somebody else stands.
 pub(crate) fn compare_existing(offer: &Offer, standing: &RawDocument) -> (OfferChange, bool) {
+    if has_same_bytes(offer, standing) {
+        return (OfferChange::Nothing, false);
+    }
     let existing = Existing::read(standing);
     let label = cstr!("partner_label");
     let labels = existing.get(label).zip(offer.fields.get(label).ok().flatten());
@@ -234,6 +237,34 @@ mod tests {
         let duration = retyped.get("contract_duration").unwrap().unwrap();
         assert_eq!(duration.element_type(), bson::spec::ElementType::Int32);
         assert_eq!(without_earlier_date(change), OfferChange::Nothing, "nothing differs but a date that would go back");
+    }
+
+    #[test]
+    fn an_offer_as_it_was_created_is_equal_and_each_changed_field_is_seen() {
+        let created = |changed: Option<&CStr>| {
+            let mut existing = rawdoc! { "_id": ObjectId::new() };
+            for (name, value) in offer().fields.iter().flatten() {
+                if changed == Some(name) { existing.append(name, "changed") } else { existing.append(name, value) }
+            }
+            existing.append(cstr!("rank"), 3);
+            existing
+        };
+        assert!(has_same_bytes(&offer(), &created(None)));
+        assert_eq!(compare(&offer(), Some(&created(None))), OfferChange::Nothing);
+        for name in WRITTEN.into_iter().filter(|name| *name != "partner_label") {
+            let change = compare(&offer(), Some(&created(Some(name))));
+            let OfferChange::Update { fields, .. } = &change else { panic!("{name}: {change:?}") };
+            assert_eq!(names(fields).collect::<Vec<_>>(), [name.as_str()]);
+        }
+    }
+
+    #[test]
+    fn bytes_count_only_behind_an_object_id() {
+        let mut existing = rawdoc! { "_id": "twelve bytes" };
+        offer().fields.iter().flatten().for_each(|(name, value): (&CStr, RawBsonRef<'_>)| existing.append(name, value));
+        assert!(!has_same_bytes(&offer(), &existing));
+        assert_eq!(compare(&offer(), Some(&existing)), OfferChange::Nothing, "field by field it is equal");
+        assert!(!has_same_bytes(&offer(), &rawdoc! {}));
     }
 
     #[test]

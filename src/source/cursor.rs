@@ -73,8 +73,6 @@ pub(crate) struct Cursor {
     cursor: SessionRawBatchCursor,
     await_time: Duration,
     last: Timestamp,
-    /// The server's cluster time when the cursor was opened.
-    pub opened: Timestamp,
 }
 
 impl Cursor {
@@ -105,12 +103,12 @@ impl Cursor {
         let opening = tokio::time::timeout(await_time + MARGIN, opening.session(&mut session).batch()).await;
         let cursor = opening.map_err(|_| Failure::Stalled)?.map_err(Failure::Cursor)?;
         let last = Timestamp { time: 0, increment: 0 };
-        let mut cursor = Self { database: database.clone(), session, cursor, await_time, last, opened: last };
-        let opened = cursor.reply(|_| {}).await?;
-        let opened = opened.as_raw_document().get_timestamp("operationTime");
-        cursor.opened = opened.map_err(|_| Failure::Reply("operationTime"))?;
+        let mut cursor = Self { database: database.clone(), session, cursor, await_time, last };
+        let reply = cursor.reply(|_| {}).await?;
+        let now = reply.as_raw_document().get_timestamp("operationTime");
+        let now = now.map_err(|_| Failure::Reply("operationTime"))?;
         // The server accepts a position in the future, and sends nothing until that time has come.
-        if position.time().time > cursor.opened.time.saturating_add(AHEAD) {
+        if position.time().time > now.time.saturating_add(AHEAD) {
             return Err(Failure::Ahead);
         }
         Ok(cursor)

@@ -27,8 +27,11 @@ pub(crate) struct RunningWork {
     pub what: String,
     /// The part that is done, in percent: of the stage for a resync. Null where nobody knows.
     pub percent: Option<u64>,
-    /// The time left at the mean speed so far, in seconds; null where nobody knows.
+    /// The time left at the mean speed so far, in seconds; null where nobody knows, and while a pause or a halt holds
+    /// the work up.
     pub seconds_left: Option<u64>,
+    /// True while a pause or a halt holds the work up.
+    pub held_up: bool,
     /// The time since the beginning, in seconds.
     pub running_seconds: u64,
 }
@@ -41,7 +44,12 @@ impl RunningWork {
             Some(fraction) => (Some(percent(fraction)), seconds_left(running, fraction)),
             None => (None, None),
         };
-        Self { what, percent, seconds_left, running_seconds: running.as_secs() }
+        Self { what, percent, seconds_left, held_up: false, running_seconds: running.as_secs() }
+    }
+
+    fn hold_up(mut self) -> Self {
+        (self.seconds_left, self.held_up) = (None, true);
+        self
     }
 
     /// The line for a person.
@@ -51,7 +59,8 @@ impl RunningWork {
         let percent = self.percent.map_or_else(String::new, |percent| format!("  {percent} %"));
         let left = self.seconds_left.map(|seconds| length_text(Duration::from_secs(seconds)));
         let left = left.map_or_else(String::new, |left| format!(", {left} left"));
-        format!("{}{percent}{left}  (for {running})", self.what)
+        let held_up = if self.held_up { ", held up" } else { "" };
+        format!("{}{percent}{left}{held_up}  (for {running})", self.what)
     }
 }
 
@@ -65,11 +74,15 @@ fn seconds_left(running: Duration, fraction: f64) -> Option<u64> {
     (fraction > 0.0).then(|| running.mul_f64((1.0 - fraction.min(1.0)) / fraction).as_secs())
 }
 
-/// Reads the work that runs now.
+/// Reads the work that has begun and has not ended. `is_held_up` is true during a pause and while the leader is halted.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub(crate) async fn running(context: &Context, resync: Option<&StoredResync>) -> Result<Vec<RunningWork>, Failure> {
+pub(crate) async fn running(
+    context: &Context,
+    resync: Option<&StoredResync>,
+    is_held_up: bool,
+) -> Result<Vec<RunningWork>, Failure> {
     let mut works = Vec::new();
     if let Some(resync) = resync {
         works.push(resyncing(context, resync).await?);
@@ -85,7 +98,7 @@ pub(crate) async fn running(context: &Context, resync: Option<&StoredResync>) ->
         let done = run.part.map(|(done, all)| fraction(done, all));
         works.extend(run.started.map(|started| RunningWork::new(format!("job {}", run.job), started, done)));
     }
-    Ok(works)
+    Ok(if is_held_up { works.into_iter().map(RunningWork::hold_up).collect() } else { works })
 }
 
 async fn resyncing(context: &Context, resync: &StoredResync) -> Result<RunningWork, Failure> {
@@ -149,6 +162,7 @@ mod tests {
         let work = RunningWork::new("backfill".to_owned(), began, Some(0.25));
         assert_eq!((work.percent, work.seconds_left, work.running_seconds), (Some(25), Some(180), 60));
         assert_eq!(work.text(), "backfill  25 %, 3m left  (for 1m)");
+        assert_eq!(work.hold_up().text(), "backfill  25 %, held up  (for 1m)");
         let unknown = RunningWork::new("job verify".to_owned(), began, None);
         assert_eq!(unknown.text(), "job verify  (for 1m)");
         assert_eq!(RunningWork::new(String::new(), began, Some(0.0)).seconds_left, None);

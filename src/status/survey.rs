@@ -266,6 +266,8 @@ async fn facts(context: &Context) -> Result<ServiceFacts, Failure> {
     let known = state::facts(database, &phase, None, at).await?;
     let (next, leader) = (phase.phase.next(), lease::current(database).await?);
     let resync = StoredResync::read(database).await?;
+    let (halt, pause) = (StoredHalt::read(database).await?, StoredPause::read(database).await?);
+    let is_held_up = halt.is_some() || pause.is_some();
     Ok(ServiceFacts {
         at,
         asked,
@@ -276,10 +278,10 @@ async fn facts(context: &Context) -> Result<ServiceFacts, Failure> {
         phase,
         instances: instances::read(database, leader.as_ref(), at).await?,
         leader,
-        is_halted: StoredHalt::read(database).await?.is_some(),
+        is_halted: halt.is_some(),
         repair: repairs::read(database, resync.as_ref()).await?,
-        running: running(context, resync.as_ref()).await?,
-        pause: StoredPause::read(database).await?,
+        running: running(context, resync.as_ref(), is_held_up).await?,
+        pause,
         // A checkpoint that cannot be read counts as none here; the leader, which needs it, reports the failure.
         checkpoint: with_deadline(lead::store(context).load()).await.ok().flatten(),
         server_time: operation_time(database).await?,

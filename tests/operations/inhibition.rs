@@ -1,13 +1,18 @@
-//! The configuration of Alertmanager: `amtool` accepts it, one cause gives one page, and nothing is muted that has its own
-//! cause. The rules are evaluated here, as Alertmanager does: its Debian package does not run where it is only unpacked.
+//! The configuration of Alertmanager: a real one mutes what has the same cause, so that one cause gives one page, and
+//! nothing is muted that has its own cause.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
 use regex::Regex;
-use xtask::debian::find_amtool;
+use serde_json::{Value, json};
+use xtask::debian::find_alertmanager;
+use xtask::guarded::{GuardedProcess, TemporaryFolder};
+use xtask::ports::free_port;
 
 use super::alerts::deploy;
+use crate::support::waiting::{PATIENCE, eventually};
 
 const CONFIGURATION: &str = "prometheus/alertmanager.yaml";
 
@@ -34,105 +39,103 @@ const CASES: [(&str, &[&str], &[&str]); 9] = [
 
 #[test]
 fn amtool_accepts_the_configuration() {
-    let checked = Command::new(find_amtool().unwrap()).arg("check-config").arg(deploy(CONFIGURATION)).output().unwrap();
+    let tool = find_alertmanager().unwrap().tool;
+    let checked = Command::new(tool).arg("check-config").arg(deploy(CONFIGURATION)).output().unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
 
-#[test]
-fn one_cause_gives_one_page() {
+#[tokio::test(flavor = "multi_thread")]
+async fn one_cause_gives_one_page() {
     let rules = fs::read_to_string(deploy("prometheus/alerts.yaml")).unwrap();
     let names = Regex::new("- alert: StreamProcessor(\\w+)").unwrap();
     let all: Vec<&str> = names.captures_iter(&rules).map(|found| found.get(1).unwrap().as_str()).collect();
-    let inhibitions = inhibitions();
-    let everything = [("everything", all.as_slice(), ["Down"].as_slice())];
-    for (case, alerts, expected) in CASES.into_iter().chain(everything) {
-        assert!(alerts.iter().all(|name| all.contains(name)), "{case}");
-        let firing: Vec<Alert> = alerts.iter().map(|name| Alert::of("production", name)).collect();
-        let told: Vec<&str> = alerts
-            .iter()
-            .zip(&firing)
-            .filter(|(_, alert)| !is_muted(alert, &firing, &inhibitions))
-            .map(|(name, _)| *name)
-            .collect();
-        assert_eq!(told, expected, "{case}");
-        // What another deployment has mutes nothing here.
-        for alert in alerts.iter().map(|name| Alert::of("staging", name)) {
-            assert!(!is_muted(&alert, &firing, &inhibitions), "{case}: {alert:?}");
-        }
+    assert!(CASES.iter().all(|(_, alerts, _)| alerts.iter().all(|name| all.contains(name))), "the rules have each name");
+    let everything = ("everything", all.as_slice(), ["Down"].as_slice());
+    let (mut sent, mut expected) = (Vec::new(), BTreeSet::new());
+    // Each case is a deployment of its own, so all of them fire at once, and none mutes anything of another.
+    for (case, alerts, told) in CASES.into_iter().chain([everything]) {
+        sent.extend(alerts.iter().map(|name| alert(case, name, job_of(name))));
+        expected.extend(told.iter().map(|name| (case.to_owned(), (*name).to_owned())));
     }
-    let (failing, other) = (Alert::of("production", "JobFailing"), Alert::job("production", "JobOverdue", "full-sync"));
-    assert!(!is_muted(&other, &[failing], &inhibitions), "another job is overdue for a cause of its own");
+    for name in &all {
+        let alone = format!("only {name}");
+        sent.push(alert(&alone, name, job_of(name)));
+        expected.insert((alone, (*name).to_owned()));
+    }
+    // Another job is overdue for a cause of its own.
+    sent.extend([alert("two jobs", "JobFailing", "verify"), alert("two jobs", "JobOverdue", "full-sync")]);
+    expected.extend(["JobFailing", "JobOverdue"].map(|name| ("two jobs".to_owned(), name.to_owned())));
+    // Alertmanager looks at alerts in the order in which they come. So once this one is muted, it has looked at all.
+    sent.extend(["Lag", "Down"].map(|name| alert("the last", name, "")));
+    expected.insert(("the last".to_owned(), "Down".to_owned()));
+
+    let alertmanager = Alertmanager::start().await;
+    alertmanager.send(&sent).await;
+    let told = eventually(PATIENCE, "Alertmanager has looked at every alert", async || {
+        let alerts = alertmanager.alerts().await;
+        let told = alerts.iter().filter(|alert| alert["status"]["state"] == "active").map(identity);
+        let told: BTreeSet<_> = told.collect();
+        let has_looked = alerts.len() == sent.len() && !told.contains(&("the last".to_owned(), "Lag".to_owned()));
+        has_looked.then_some(told)
+    })
+    .await;
+    assert_eq!(told, expected, "{:?}", told.symmetric_difference(&expected).collect::<Vec<_>>());
 }
 
-/// The labels by which the rules tell alerts apart.
-#[derive(Debug, PartialEq, Eq)]
-struct Alert {
-    name: String,
-    deployment: String,
-    job: String,
+fn job_of(name: &str) -> &'static str {
+    if name.starts_with("Job") { "verify" } else { "" }
 }
 
-impl Alert {
-    fn of(deployment: &str, name: &str) -> Self {
-        Self::job(deployment, name, if name.starts_with("Job") { "verify" } else { "" })
+fn alert(deployment: &str, name: &str, job: &str) -> Value {
+    json!({ "labels": { "alertname": format!("StreamProcessor{name}"), "deployment": deployment, "exported_job": job } })
+}
+
+/// The deployment and the name of an alert.
+fn identity(alert: &Value) -> (String, String) {
+    let label = |name: &str| alert["labels"][name].as_str().unwrap_or_default();
+    (label("deployment").to_owned(), label("alertname").trim_start_matches("StreamProcessor").to_owned())
+}
+
+/// A running Alertmanager with the configuration of the project.
+struct Alertmanager {
+    address: String,
+    http: reqwest::Client,
+    _process: GuardedProcess,
+    // Last: the process writes into it.
+    _folder: TemporaryFolder,
+}
+
+impl Alertmanager {
+    async fn start() -> Self {
+        let folder = TemporaryFolder::create("stream-processor-alertmanager-").unwrap();
+        let address = format!("127.0.0.1:{}", free_port().unwrap());
+        let mut command = find_alertmanager().unwrap().server();
+        command.arg("--config.file").arg(deploy(CONFIGURATION)).arg("--storage.path").arg(folder.path().join("data"));
+        command.arg(format!("--web.listen-address={address}")).arg("--cluster.listen-address=");
+        let log = folder.path().join("log");
+        let process = GuardedProcess::start(&command, &log, &log).unwrap();
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let alertmanager = Self { address, http, _process: process, _folder: folder };
+        eventually(PATIENCE, "Alertmanager answers", async || {
+            // What it cannot do it says before it ends.
+            let log = fs::read_to_string(&log).unwrap_or_default();
+            assert!(!log.contains("err="), "{log}");
+            alertmanager.http.get(alertmanager.path("status")).send().await.ok()
+        })
+        .await;
+        alertmanager
     }
 
-    fn job(deployment: &str, name: &str, job: &str) -> Self {
-        Self { name: format!("StreamProcessor{name}"), deployment: deployment.to_owned(), job: job.to_owned() }
+    fn path(&self, name: &str) -> String {
+        format!("http://{}/api/v2/{name}", self.address)
     }
 
-    fn label(&self, label: &str) -> &str {
-        match label {
-            "alertname" => &self.name,
-            "deployment" => &self.deployment,
-            "exported_job" => &self.job,
-            other => panic!("a rule asks for the label {other}"),
-        }
+    async fn send(&self, alerts: &[Value]) {
+        let sent = self.http.post(self.path("alerts")).json(alerts).send().await.unwrap();
+        assert!(sent.status().is_success(), "{}", sent.text().await.unwrap());
     }
-}
 
-/// One matcher: label, operator and a pattern for the whole value.
-type Matcher = (String, String, Regex);
-
-struct Inhibition {
-    source: Vec<Matcher>,
-    target: Vec<Matcher>,
-    equal: Vec<String>,
-}
-
-/// True where an alert that fires mutes this one.
-fn is_muted(target: &Alert, firing: &[Alert], inhibitions: &[Inhibition]) -> bool {
-    let mutes = |rule: &Inhibition, source: &Alert| {
-        let (mutes, is_target) = (matches(&rule.source, source), matches(&rule.target, target));
-        // Of two alerts that match both sides, neither mutes the other.
-        let is_both = matches(&rule.source, target) && matches(&rule.target, source);
-        mutes && is_target && !is_both && rule.equal.iter().all(|label| source.label(label) == target.label(label))
-    };
-    inhibitions.iter().any(|rule| firing.iter().any(|source| mutes(rule, source)))
-}
-
-fn matches(matchers: &[Matcher], alert: &Alert) -> bool {
-    matchers.iter().all(|(label, operator, value)| value.is_match(alert.label(label)) != operator.starts_with('!'))
-}
-
-/// The rules of the configuration, which has each of their three lists on one line.
-fn inhibitions() -> Vec<Inhibition> {
-    let text = fs::read_to_string(deploy(CONFIGURATION)).unwrap();
-    let rule = "source_matchers: \\[(.*)\\]\\s+target_matchers: \\[(.*)\\]\\s+equal: \\[(.*)\\]";
-    let matcher = Regex::new("'(\\w+)(=~|!~|!=|=)\"([^\"]*)\"'").unwrap();
-    let matchers = |list: &str| {
-        let of = |found: regex::Captures<'_>| {
-            let pattern = if found[2].contains('~') { found[3].to_owned() } else { regex::escape(&found[3]) };
-            (found[1].to_owned(), found[2].to_owned(), Regex::new(&format!("^(?:{pattern})$")).unwrap())
-        };
-        matcher.captures_iter(list).map(of).collect()
-    };
-    let labels = |list: &str| list.split(',').map(|label| label.trim().to_owned()).collect();
-    let rules: Vec<Inhibition> = Regex::new(rule)
-        .unwrap()
-        .captures_iter(&text)
-        .map(|found| Inhibition { source: matchers(&found[1]), target: matchers(&found[2]), equal: labels(&found[3]) })
-        .collect();
-    assert_eq!(rules.len(), text.matches("source_matchers").count(), "every rule is read");
-    rules
+    async fn alerts(&self) -> Vec<Value> {
+        self.http.get(self.path("alerts")).send().await.unwrap().json().await.unwrap()
+    }
 }

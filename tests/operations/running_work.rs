@@ -59,6 +59,25 @@ async fn what_runs_is_told_by_everyone_with_percent_and_time_left() {
         (told(&api["service"]["running"]) && told(&status["running"]) && is_on_page).then_some(())
     })
     .await;
+
+    let pause = doc! {
+        "_id": "pause", "since": minute_ago, "limit_at": later, "who": "x", "reason": "y", "command": ObjectId::new(),
+    };
+    states.insert_one(pause).await.unwrap();
+    eventually(PATIENCE, "everyone tells that it is held up", async || {
+        let api: Value = serde_json::from_str(&standby.http_get("/api/status").await.1).unwrap();
+        let ended = Processor::command(&["status", "--json"], &test, &[]).await;
+        let status: Value = serde_json::from_str(&ended.stdout).unwrap();
+        let page = standby.http_get("/").await.1;
+        let is_held_up = |running: &Value| {
+            let works = running.as_array().unwrap();
+            works.len() == wanted.len()
+                && works.iter().all(|work| work["held_up"] == true && work["seconds_left"].is_null())
+        };
+        let all = is_held_up(&api["service"]["running"]) && is_held_up(&status["running"]);
+        (all && page.matches(", held up").count() == wanted.len()).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -53,25 +53,47 @@ pub fn find_prometheus() -> Result<Prometheus, Failure> {
     Ok(found)
 }
 
-/// Finds `amtool`, which checks the configuration of Alertmanager, on the PATH or in the cache, or fetches it into the
-/// cache with `apt-get download`.
+/// The package `prometheus-alertmanager`.
+#[derive(Debug, Clone)]
+pub struct Alertmanager {
+    /// The path of `amtool`, which checks configurations.
+    pub tool: PathBuf,
+    server: PathBuf,
+    /// The `usr/share` of the unpacked package; `None` for an installed one.
+    share: Option<PathBuf>,
+}
+
+impl Alertmanager {
+    /// The command that runs the server. The server looks for its templates below `/usr/share`, so one that is only
+    /// unpacked gets a mount namespace of its own, in which that folder is the one of the package.
+    #[must_use]
+    pub fn server(&self) -> Command {
+        let Some(share) = &self.share else { return Command::new(&self.server) };
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--mount", "sh", "-c"]);
+        command.args(["mount --bind \"$0\" /usr/share && exec \"$@\""]).args([share, &self.server]);
+        command
+    }
+}
+
+/// Finds Alertmanager on the PATH or in the cache, or fetches it into the cache with `apt-get download`.
 ///
 /// # Errors
-/// When there is no `amtool` and it cannot be fetched.
-pub fn find_amtool() -> Result<PathBuf, Failure> {
-    if let Some(found) = on_path("amtool") {
-        return Ok(found);
+/// When there is no Alertmanager and it cannot be fetched.
+pub fn find_alertmanager() -> Result<Alertmanager, Failure> {
+    if let (Some(server), Some(tool)) = (on_path("prometheus-alertmanager"), on_path("amtool")) {
+        return Ok(Alertmanager { tool, server, share: None });
     }
     let folder = cache_folder(ALERTMANAGER_CACHED_AS).ok_or(Failure::NoCacheFolder)?;
     let unpacked = folder.join("unpacked");
-    let found = unpacked.join("usr/bin/amtool");
-    if !found.is_file() {
+    let [tool, server] = ["amtool", "prometheus-alertmanager"].map(|name| unpacked.join("usr/bin").join(name));
+    if !tool.is_file() {
         let _lock = lock(&folder)?;
-        if !found.is_file() {
+        if !tool.is_file() {
             unpack("prometheus-alertmanager", &folder, &unpacked)?;
         }
     }
-    Ok(found)
+    Ok(Alertmanager { tool, server, share: Some(unpacked.join("usr/share")) })
 }
 
 /// Finds Chromium on the PATH, or installs it with `apt-get`, which only root may do.

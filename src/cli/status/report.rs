@@ -183,7 +183,8 @@ impl StatusReport {
         let verification = with_deadline(StoredVerification::read(database)).await.map_err(Failure::Read)?;
         let late_writes = LateWrites::read(database, &phase).await?.map(|late| late.report());
         let (halt, pause) = (StoredHalt::read(database).await?, StoredPause::read(database).await?);
-        let reads = leader.is_some() && halt.is_none() && pause.is_none();
+        let is_held_up = halt.is_some() || pause.is_some();
+        let reads = leader.is_some() && !is_held_up;
         let (server, resync) = (server_time(database).await?, StoredResync::read(database).await?);
         let repair = repairs::read(database, resync.as_ref()).await?;
         let (throttle, jobs) = (StoredThrottle::read(database).await?, jobs(context).await?);
@@ -215,7 +216,7 @@ impl StatusReport {
             // Without a leader that reads, the history of checkpoints says nothing about the present.
             events_per_second: checkpoint.filter(|_| reads).and_then(|checkpoint| rate(&checkpoint, &history)),
             oplog_window_seconds: oplog.map(|oplog| oplog.window().as_secs()),
-            running: running(context, resync.as_ref()).await?,
+            running: running(context, resync.as_ref(), is_held_up).await?,
             resync: resync.map(|resync| resync.stage.unwrap_or_else(|| "begun".to_owned())),
             open_gaps: repair.open_gaps,
             unfinished_commands: unfinished(context).await?,

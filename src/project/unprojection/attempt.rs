@@ -34,7 +34,14 @@ pub(super) struct Attempt<'a> {
     has_own_sheet: bool,
     /// The projection with the present edits. `None` after a change of the edits, until it is asked for. The inner value
     /// is `None` where nothing can be projected.
-    projection: Option<Option<Rc<Offer>>>,
+    projection: Option<Option<Rc<Projected>>>,
+}
+
+/// A projection, compared with the offer.
+struct Projected {
+    offer: Offer,
+    /// The rows whose field the offer has and the projection gives with another value.
+    differing: BTreeSet<usize>,
 }
 
 /// The edits that hold, and the fields that none of them brings about.
@@ -73,10 +80,13 @@ impl<'a> Attempt<'a> {
     pub(super) fn held(mut self) -> Held {
         let before = project(self.recruiter, self.id, self.job, self.references, self.settings);
         let before = match before {
-            Ok(before) if self.differing(&before).is_empty() && !self.names_other_cfa(&before) => {
-                return Held::default();
+            Ok(before) => {
+                let before = self.compared(before);
+                if before.differing.is_empty() && !self.names_other_cfa(&before.offer) {
+                    return Held::default();
+                }
+                Some(Rc::new(before))
             }
-            Ok(before) => Some(Rc::new(before)),
             // The offer may say a status that the projection knows.
             Err(Reason::UnknownJobStatus) => None,
             Err(_) => return self.nothing(),
@@ -91,28 +101,27 @@ impl<'a> Attempt<'a> {
                 }
                 continue;
             };
-            let open = self.differing(&after);
-            match before.as_deref().and_then(|before| self.spoiling(&open, before, &after)) {
+            match before.as_deref().and_then(|before| self.spoiling(&before.offer, &after)) {
                 Some(spoiling) => self.give_up(spoiling),
-                None => return self.result(&open).unwrap_or_else(|| self.nothing()),
+                None => return self.result(&after.differing).unwrap_or_else(|| self.nothing()),
             }
         }
     }
 
     /// Asks the rows of all fields that differ, also of those that begin to differ by the edits of others.
-    fn ask(&mut self, before: Option<&Offer>) {
+    fn ask(&mut self, before: Option<&Projected>) {
         if before.is_none() {
             self.ask_rows(&["recruiter_status", "offer_status"].into_iter().filter_map(place).collect());
         }
-        if before.is_some_and(|before| self.names_other_cfa(before)) {
+        if before.is_some_and(|before| self.names_other_cfa(&before.offer)) {
             self.ask_rows(&place("cfa_siret").into_iter().collect());
         }
         if let Some(now) = self.projected() {
             let deciding = |row: &usize| TABLE.get(*row).is_some_and(|row| DECIDING.contains(&row.field));
-            self.ask_rows(&self.differing(&now).into_iter().filter(deciding).collect());
+            self.ask_rows(&now.differing.iter().copied().filter(deciding).collect());
         }
         while let Some(now) = self.projected() {
-            if !self.ask_rows(&self.differing(&now)) {
+            if !self.ask_rows(&now.differing) {
                 break;
             }
             if !self.has_own_sheet && self.changes_sheet() {
@@ -172,9 +181,12 @@ impl<'a> Attempt<'a> {
     }
 
     /// The projection of the edited documents; `None` where there is none.
-    fn projected(&mut self) -> Option<Rc<Offer>> {
+    fn projected(&mut self) -> Option<Rc<Projected>> {
         let known = self.projection.take();
-        let projection = known.unwrap_or_else(|| self.projected_with(self.edits.values().flatten()).map(Rc::new));
+        let projection = known.unwrap_or_else(|| {
+            let offer = self.projected_with(self.edits.values().flatten())?;
+            Some(Rc::new(self.compared(offer)))
+        });
         self.projection.insert(projection).clone()
     }
 
@@ -185,25 +197,24 @@ impl<'a> Attempt<'a> {
         project(&recruiter, self.id, &job, self.references, self.settings).ok()
     }
 
-    /// The rows whose field the offer has and the projection gives with another value.
-    fn differing(&self, projected: &Offer) -> BTreeSet<usize> {
+    fn compared(&self, projected: Offer) -> Projected {
         let given = in_order(&projected.fields);
         let pairs = TABLE.iter().zip(self.said.iter().zip(given)).enumerate();
-        pairs
+        let differing = pairs
             .filter(|(_, (row, (said, given)))| {
                 said.zip(*given).is_some_and(|(said, given)| !is_same(row, said, given))
             })
             .map(|(row, _)| row)
-            .collect()
+            .collect();
+        Projected { offer: projected, differing }
     }
 
     /// Takes back the edits whose field they do not bring about. Gives the projection of the others, if there is one.
-    fn without_failed(&mut self) -> Option<Rc<Offer>> {
+    fn without_failed(&mut self) -> Option<Rc<Projected>> {
         loop {
             let now = self.projected()?;
-            let differing = self.differing(&now);
             let asked = self.edits.len();
-            self.edits.retain(|row, _| !differing.contains(row));
+            self.edits.retain(|row, _| !now.differing.contains(row));
             if self.edits.len() == asked {
                 return Some(now);
             }
@@ -212,9 +223,12 @@ impl<'a> Attempt<'a> {
     }
 
     /// The row whose edits change a field that stays different. A field that is made from another one may follow it.
-    fn spoiling(&self, open: &BTreeSet<usize>, before: &Offer, after: &Offer) -> Option<usize> {
-        let (stood, stands) = (in_order(&before.fields), in_order(&after.fields));
-        let changed = open.iter().copied().find(|row| {
+    fn spoiling(&self, before: &Offer, after: &Projected) -> Option<usize> {
+        if after.differing.is_empty() {
+            return None;
+        }
+        let (stood, stands) = (in_order(&before.fields), in_order(&after.offer.fields));
+        let changed = after.differing.iter().copied().find(|row| {
             let leaders = TABLE.get(*row).into_iter().flat_map(|row| row.follows).copied().filter_map(place);
             let follows = leaders.into_iter().any(|leader| self.edits.contains_key(&leader));
             !follows && !is_same_value(at(&stood, *row), at(&stands, *row))

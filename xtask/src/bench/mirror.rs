@@ -44,6 +44,9 @@ impl Round<'_> {
 
     /// Writes foreign offers while the mirror has nothing to do.
     async fn idle(&mut self, run: &mut Run) -> Result<(), Failure> {
+        // The mirror's own writes come back as events of `recruiters`. They belong to the backlog before.
+        let written = raw::cluster_time(&self.scene.database).await?;
+        self.scene.until_applied(run, written).await?;
         let pid = run.service.pid();
         let (before, memory) = (cost::processor_time(pid)?, cost::resident_memory(pid)?);
         self.insert_foreign().await?;
