@@ -129,7 +129,7 @@ pub(crate) async fn withdraw(database: &Database, id: ObjectId) -> Result<bool, 
 pub(crate) enum Cancellation {
     /// Nobody had begun the command, and nobody will.
     Withdrawn,
-    /// The holder of the lease, or the next one, ends the command after its present step.
+    /// The holder of the lease, or the next one, ends the command after its current step.
     Requested,
     /// The ticker runs the command, and ends it by itself.
     OfTicker,
