@@ -44,7 +44,8 @@ pub(crate) enum Incoming {
     Reply {
         /// The reply; without events if the stream is idle.
         reply: StreamReply,
-        /// True when it has as many events as were asked for, so that more probably follow.
+        /// True when it has as many events as a reply may have, so that more probably follow. The first reply far back is
+        /// never full: one event more would leave no room for the last full reply of a batch.
         is_full: bool,
     },
     /// A span of the stream that was not read, because the position was lost or events were passed over.
@@ -176,7 +177,7 @@ impl StreamReader {
             self.stumbles.replied(reply.events.len());
             let next_size = self.next_size(size, reply.events.len(), asked.elapsed(), far_back);
             let invalidates = reply.invalidates();
-            let is_full = reply.events.len() >= size as usize;
+            let is_full = reply.events.len() >= self.usual_size() as usize;
             self.position = StreamPosition::After(reply.position.clone());
             if outbox.send(Incoming::Reply { reply, is_full }).await.is_err() {
                 return Ok(());

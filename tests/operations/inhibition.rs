@@ -49,7 +49,10 @@ async fn one_cause_gives_one_page() {
     let rules = fs::read_to_string(deploy("prometheus/alerts.yaml")).unwrap();
     let names = Regex::new("- alert: StreamProcessor(\\w+)").unwrap();
     let all: Vec<&str> = names.captures_iter(&rules).map(|found| found.get(1).unwrap().as_str()).collect();
-    assert!(CASES.iter().all(|(_, alerts, _)| alerts.iter().all(|name| all.contains(name))), "the rules have each name");
+    assert!(
+        CASES.iter().all(|(_, alerts, _)| alerts.iter().all(|name| all.contains(name))),
+        "the rules have each name"
+    );
     let everything = ("everything", all.as_slice(), ["Down"].as_slice());
     let (mut sent, mut expected) = (Vec::new(), BTreeSet::new());
     // Each case is a deployment of its own, so all of them fire at once, and none mutes anything of another.

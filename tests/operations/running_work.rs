@@ -11,10 +11,69 @@ use crate::support::state::until_no_resync;
 use crate::support::ticking::ON;
 use crate::support::waiting::{PATIENCE, eventually};
 
+const WORKS: [(&str, u64); 3] = [("first fill, stage recruiters", 75), ("backfill-selected", 25), ("job verify", 50)];
+
 /// On an instance that does not lead, so that what the test stores stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_runs_is_told_by_everyone_with_percent_and_time_left() {
     let test = TestDatabase::create("running_work").await;
+    store_running_work(&test).await;
+    let standby = Processor::start_ready(&test, &[]).await;
+    eventually(PATIENCE, "everyone tells it", async || {
+        let api: Value = serde_json::from_str(&standby.http_get("/api/status").await.1).unwrap();
+        let ended = Processor::command(&["status", "--json"], &test, &[]).await;
+        let status: Value = serde_json::from_str(&ended.stdout).unwrap();
+        let page = standby.http_get("/").await.1;
+        let told = |running: &Value| {
+            WORKS.iter().enumerate().all(|(at, (what, percent))| {
+                let work = &running[at];
+                work["what"] == *what && work["percent"] == *percent && work["seconds_left"].is_u64()
+            })
+        };
+        let is_on_page = WORKS
+            .iter()
+            .all(|(what, percent)| page.contains(&format!("max=\"100\" value=\"{percent}\" aria-label=\"{what}\"")));
+        (told(&api["service"]["running"]) && told(&status["running"]) && is_on_page).then_some(())
+    })
+    .await;
+
+    let now = DateTime::now();
+    let pause =
+        doc! { "_id": "pause", "since": now, "limit_at": now, "who": "x", "reason": "y", "command": ObjectId::new() };
+    test.collection("stream_processor_state").insert_one(pause).await.unwrap();
+    eventually(PATIENCE, "everyone tells that it is held up", async || {
+        let api: Value = serde_json::from_str(&standby.http_get("/api/status").await.1).unwrap();
+        let ended = Processor::command(&["status", "--json"], &test, &[]).await;
+        let status: Value = serde_json::from_str(&ended.stdout).unwrap();
+        let page = standby.http_get("/").await.1;
+        let is_held_up = |running: &Value| {
+            let works = running.as_array().unwrap();
+            works.len() == WORKS.len()
+                && works.iter().all(|work| work["held_up"] == true && work["seconds_left"].is_null())
+        };
+        let all = is_held_up(&api["service"]["running"]) && is_held_up(&status["running"]);
+        (all && page.matches(", held up").count() == WORKS.len()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_job_verify_tells_the_ledger_how_far_it_is() {
+    let test = TestDatabase::create("running_verify").await;
+    test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    let ended = Processor::command(&["jobs", "run", "verify"], &test, &[ON]).await;
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let runs = test.collection("stream_processor_job_runs");
+    let told = runs.find_one(doc! { "job": "verify", "part_of": { "$gt": 0 } }).await.unwrap();
+    assert!(told.is_some(), "the length is known");
+    stopped(processor).await;
+}
+
+/// Stores a first fill, a command and a run of a time-based job that began a minute ago, under the lease of an instance that
+/// is not there.
+async fn store_running_work(test: &TestDatabase) {
     let recruiters: Vec<_> = (0..4).map(|_| recruiter([])).collect();
     test.collection("recruiters").insert_many(&recruiters).await.unwrap();
     let now = DateTime::now().timestamp_millis();
@@ -39,57 +98,4 @@ async fn what_runs_is_told_by_everyone_with_percent_and_time_left() {
         "part_of": 2_i64,
     };
     test.collection("stream_processor_job_runs").insert_one(run).await.unwrap();
-
-    let standby = Processor::start_ready(&test, &[]).await;
-    let wanted = [("first fill, stage recruiters", 75), ("backfill-selected", 25), ("job verify", 50)];
-    eventually(PATIENCE, "everyone tells it", async || {
-        let api: Value = serde_json::from_str(&standby.http_get("/api/status").await.1).unwrap();
-        let ended = Processor::command(&["status", "--json"], &test, &[]).await;
-        let status: Value = serde_json::from_str(&ended.stdout).unwrap();
-        let page = standby.http_get("/").await.1;
-        let told = |running: &Value| {
-            wanted.iter().enumerate().all(|(at, (what, percent))| {
-                let work = &running[at];
-                work["what"] == *what && work["percent"] == *percent && work["seconds_left"].is_u64()
-            })
-        };
-        let is_on_page = wanted
-            .iter()
-            .all(|(what, percent)| page.contains(&format!("max=\"100\" value=\"{percent}\" aria-label=\"{what}\"")));
-        (told(&api["service"]["running"]) && told(&status["running"]) && is_on_page).then_some(())
-    })
-    .await;
-
-    let pause = doc! {
-        "_id": "pause", "since": minute_ago, "limit_at": later, "who": "x", "reason": "y", "command": ObjectId::new(),
-    };
-    states.insert_one(pause).await.unwrap();
-    eventually(PATIENCE, "everyone tells that it is held up", async || {
-        let api: Value = serde_json::from_str(&standby.http_get("/api/status").await.1).unwrap();
-        let ended = Processor::command(&["status", "--json"], &test, &[]).await;
-        let status: Value = serde_json::from_str(&ended.stdout).unwrap();
-        let page = standby.http_get("/").await.1;
-        let is_held_up = |running: &Value| {
-            let works = running.as_array().unwrap();
-            works.len() == wanted.len()
-                && works.iter().all(|work| work["held_up"] == true && work["seconds_left"].is_null())
-        };
-        let all = is_held_up(&api["service"]["running"]) && is_held_up(&status["running"]);
-        (all && page.matches(", held up").count() == wanted.len()).then_some(())
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_job_verify_tells_the_ledger_how_far_it_is() {
-    let test = TestDatabase::create("running_verify").await;
-    test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
-    let processor = started(&test).await;
-    until_no_resync(&test.database).await;
-    let ended = Processor::command(&["jobs", "run", "verify"], &test, &[ON]).await;
-    assert_eq!(ended.code, 0, "{}", ended.stderr);
-    let runs = test.collection("stream_processor_job_runs");
-    let told = runs.find_one(doc! { "job": "verify", "part_of": { "$gt": 0 } }).await.unwrap();
-    assert!(told.is_some(), "the length is known");
-    stopped(processor).await;
 }
