@@ -44,14 +44,8 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     // These steps come before signals are handled. Until then Ctrl-C ends the process, and the guards clean up.
-    // MongoDB is fetched and started while the service is built.
-    let (program, server) = std::thread::scope(|scope| {
-        let building = scope.spawn(|| service::build(arguments.release).map_err(|failure| failure.to_string()));
-        let server = DemoServer::obtain();
-        (building.join(), server)
-    });
-    let program = program.map_err(|_| "the build of the service panicked")??;
-    let server = server?;
+    let program = service::build(arguments.release)?;
+    let server = DemoServer::obtain()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let client = Client::with_uri_str(server.uri()).await?;
