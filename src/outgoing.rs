@@ -89,7 +89,7 @@ impl Caller {
         self.call(request, Bytes::from(json)).await
     }
 
-    /// Sends any request.
+    /// Sends a request with its own method and headers, and adds the name of the program.
     ///
     /// # Errors
     /// As [`Self::get`].

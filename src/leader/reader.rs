@@ -44,8 +44,8 @@ pub(crate) enum Incoming {
     Reply {
         /// The reply; without events if the stream is idle.
         reply: StreamReply,
-        /// True when it has as many events as a reply may have, so that more probably follow. The first reply far back is
-        /// never full: one event more would leave no room for the last full reply of a batch.
+        /// True when it has as many events as a reply may usually have, so that more probably follow. A smaller reply far back
+        /// is not full: merged with others, its events would leave no room for the last full reply of a batch.
         is_full: bool,
     },
     /// A span of the stream that was not read, because the position was lost or events were passed over.

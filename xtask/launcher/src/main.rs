@@ -15,7 +15,7 @@ use std::process::{Command, ExitCode};
 /// The commands that start the service as tests have it.
 const WITH_SERVICE: [&str; 2] = ["demo", "test"];
 /// Variables that cargo sets for the program that it runs. Some build scripts (ring's) look at them. If they were
-/// passed on, the next build of a developer would build all dependent crates anew.
+/// passed on, each change between a developer's cargo and one of these commands would build all dependent crates anew.
 const ABOUT_THIS_PACKAGE: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
 
 fn main() -> ExitCode {
@@ -36,14 +36,16 @@ fn launch() -> io::Result<ExitCode> {
     if arguments.first().is_some_and(|command| WITH_SERVICE.iter().any(|name| command == name)) {
         cargo.args(["--bin", "stream-processor"]);
     }
+    // Both programs are in the same folder.
+    let mut commands = Command::new(env::current_exe()?.with_file_name("xtask"));
     for (name, _) in env::vars_os() {
         if ABOUT_THIS_PACKAGE.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
-            cargo.env_remove(name);
+            cargo.env_remove(&name);
+            commands.env_remove(&name);
         }
     }
     if !cargo.status()?.success() {
         return Ok(ExitCode::FAILURE);
     }
-    // Both programs are in the same folder.
-    Err(Command::new(env::current_exe()?.with_file_name("xtask")).args(arguments).exec())
+    Err(commands.args(arguments).exec())
 }
