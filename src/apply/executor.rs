@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use bson::{DateTime, doc};
+use bson::{DateTime, Timestamp, doc};
 
 use super::affected_recruiters::{self, whole};
 use super::removal::RemovedJob;
@@ -21,7 +21,10 @@ use crate::model::names::WatchedCollection;
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::reads::{documents, find};
 use crate::observe::facts::TouchOrigin;
+use crate::phase::Phase;
+use crate::plan::covered::CoveredTouches;
 use crate::plan::{Plan, Touch};
+use crate::source::event::Event;
 use crate::write::dead_letters::{Address, EventPosition};
 use crate::write::links::Jobs;
 use crate::write::statements::Statement;
@@ -34,6 +37,8 @@ pub(crate) struct Apply {
     pub(super) offers: ChunkReader,
     /// The stages through which each chunk goes.
     pub stages: Stages,
+    /// The touches that later events of the stream need not repeat.
+    covered: CoveredTouches,
 }
 
 impl Apply {
@@ -41,7 +46,20 @@ impl Apply {
     #[must_use]
     pub(crate) fn new(stages: Stages) -> Self {
         let database = &stages.database;
-        Self { recruiters: ChunkReader::of_recruiters(database), offers: ChunkReader::of_offers(database), stages }
+        let (recruiters, offers) = (ChunkReader::of_recruiters(database), ChunkReader::of_offers(database));
+        Self { recruiters, offers, stages, covered: CoveredTouches::default() }
+    }
+
+    /// Goes on in another phase.
+    pub(crate) fn enter(&mut self, phase: Phase) {
+        self.stages.phase = phase;
+        self.covered.forget();
+    }
+
+    /// Plans one batch of the stream, without the touches that earlier batches have covered.
+    #[must_use]
+    pub(crate) fn plan_batch(&mut self, events: &[Event]) -> Plan {
+        self.covered.plan(events, self.stages.database.continuity())
     }
 
     /// Carries out one plan. Returns the number of touched recruiters.
@@ -54,6 +72,8 @@ impl Apply {
             self.note_unusable(plan, position).await?;
         }
         self.forget_references(plan);
+        // Every read of this plan shows at least this time.
+        let (shown, continuity) = (self.stages.database.floor(), self.stages.database.continuity());
         for chunk in chunks_of(&plan.anonymized_recruiters) {
             self.anonymize(&chunk, position).await?;
         }
@@ -63,8 +83,14 @@ impl Apply {
             let owners = links::owners(&self.stages.database, &plan.changed_offers).await?;
             concerned.extend(owners.into_values().flatten());
         }
+        if !plan.touches_only() {
+            self.covered.forget();
+        }
         let touched = if concerned.is_empty() {
-            self.touch(&plan.touches, position).await?;
+            let unsettled = self.touch(&plan.touches, position).await?;
+            if let Some(shown) = shown.filter(|_| plan.touches_only()) {
+                self.note_covered(&plan.touches, &unsettled, (shown, continuity));
+            }
             plan.touches.len()
         } else {
             self.stages.metrics.touched(TouchOrigin::Reference, concerned.len() as u64);
@@ -82,6 +108,22 @@ impl Apply {
         Box::pin(self.stages.mirror(&plan.changed_offers, &plan.deleted_offers, position)).await?;
         self.stages.count_dead_letters();
         Ok(touched)
+    }
+
+    /// Notes the touches whose repetition would find nothing to do. A recruiter with a dead letter is tried again at each
+    /// event, and so is one that lost a job: the time of the event decides whether the offer is newer.
+    fn note_covered(
+        &mut self,
+        touches: &BTreeMap<RecruiterId, Touch>,
+        unsettled: &BTreeSet<RecruiterId>,
+        (shown, continuity): (Timestamp, u64),
+    ) {
+        if !self.stages.phase.writes_offers() || self.stages.output.is_dry_run() {
+            return;
+        }
+        let dead_letters = &self.stages.dead_letters;
+        let is_settled = |id: &RecruiterId| !unsettled.contains(id) && dead_letters.of_recruiter(*id).next().is_none();
+        self.covered.settled(touches.iter().filter(|(id, _)| is_settled(id)), shown, continuity);
     }
 
     /// Writes dead letters for documents whose `_id` is no ObjectId, and removes those of deleted documents.
@@ -183,7 +225,7 @@ impl Apply {
         // From now on the projection hides the contact of anonymised users, so their recruiters are projected again.
         let anonymized = anonymized_users(&database, users.clone()).await?;
         let recruiters = affected_recruiters::recruiters_of_users(&database, &anonymized).await?;
-        self.touch(&whole(recruiters), position).await
+        self.touch(&whole(recruiters), position).await.map(drop)
     }
 
     /// Removes the contact of these users from offers whose `_id` is no ObjectId. Refusals are only counted: such an

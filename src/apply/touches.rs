@@ -19,7 +19,8 @@ use crate::write::links::Jobs;
 
 impl Apply {
     /// Projects recruiters again, chunk by chunk. While one chunk is projected and written, the next one is read.
-    /// This is safe, because no recruiter is in two chunks.
+    /// This is safe, because no recruiter is in two chunks. Returns the recruiters that lost a job, or that hold one which
+    /// another recruiter lost.
     ///
     /// # Errors
     /// As [`Self::plan`].
@@ -27,9 +28,9 @@ impl Apply {
         &mut self,
         touches: &BTreeMap<RecruiterId, Touch>,
         position: &EventPosition,
-    ) -> Result<(), Unfinished> {
+    ) -> Result<BTreeSet<RecruiterId>, Unfinished> {
         if self.stages.phase.stream() == StreamWrites::Closed && !self.stages.output.is_dry_run() {
-            return Ok(());
+            return Ok(BTreeSet::new());
         }
         let mut lost = Jobs::new();
         // The future is on the heap, here and where a step or a batch begins. A future contains all futures that it
@@ -37,18 +38,21 @@ impl Apply {
         let mut again = Box::pin(self.touch_once(touches, &mut lost, position)).await?;
         // Recruiters that still hold a job which another recruiter lost are touched again. They are rare.
         // The loop ends, because each round adds to `lost`.
+        let mut unsettled = again.clone();
         while !again.is_empty() {
             again = Box::pin(self.touch_once(&whole(again), &mut lost, position)).await?;
+            unsettled.extend(&again);
         }
+        unsettled.extend(lost.keys());
         // Links shrink last. After an earlier crash the links still have the removed jobs, and all of this is repeated.
         if !self.stages.phase.writes_offers() {
             self.set_aside(&lost, position).await?;
             self.stages.to_mirror.extend(lost.into_values().flatten());
-            return self.mirror_differences(position).await;
+            return self.mirror_differences(position).await.map(|()| unsettled);
         }
         let refused = self.stages.output.shrink_links(&lost).await?;
         let dead_letters = self.stages.unlinked(&refused);
-        self.stages.dead_letters.write(dead_letters, position).await
+        self.stages.dead_letters.write(dead_letters, position).await.map(|()| unsettled)
     }
 
     /// Mirrors the offers that differ from their projections, or whose jobs are gone.

@@ -35,7 +35,7 @@ impl Pipeline {
             return Ok(());
         }
         info!(from = from.word(), to = to.word(), "the phase has changed");
-        self.apply.stages.phase = to;
+        self.apply.enter(to);
         self.apply.stages.metrics.set_phase(to);
         if to.writes_offers() && !from.writes_offers() && self.maintenance.resync.is_none() {
             self.request_resync("the stream writes offers again").await?;

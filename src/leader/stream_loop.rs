@@ -26,7 +26,7 @@ use crate::observe::facts::TouchOrigin;
 use crate::observe::health::{Health, HealthPart};
 use crate::phase::watcher::Followed;
 use crate::plan::dropped_sources::Dropped;
-use crate::plan::{Plan, plan};
+use crate::plan::Plan;
 use crate::retry::Delays;
 use crate::source::cursor::StreamReply;
 use crate::source::event::Event;
@@ -208,7 +208,7 @@ impl Pipeline {
         pause(&self.stop, self.apply.stages.throttle.before_batch()).await;
         self.health.batch_begins();
         let began = clock::instant();
-        let plan = traces::stage("plan").in_scope(|| plan(&batch.events));
+        let plan = traces::stage("plan").in_scope(|| self.apply.plan_batch(&batch.events));
         self.report(&batch.events, &plan);
         Span::current().record("events", batch.events.len()).record("touches", plan.touches.len());
         let wall_time = applied.wall_time.unwrap_or_else(clock::now);

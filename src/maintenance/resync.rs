@@ -330,7 +330,7 @@ impl Resync {
                 let touches: BTreeMap<RecruiterId, Touch> =
                     ids.iter().map(|id| (RecruiterId(*id), Touch::All)).collect();
                 apply.stages.metrics.touched(TouchOrigin::Resync, touches.len() as u64);
-                apply.touch(&touches, &position).await
+                apply.touch(&touches, &position).await.map(drop)
             }
             ResyncStage::Links => apply.delete(&self.dated(typed(ids)), &position).await,
             ResyncStage::Anonymized => {

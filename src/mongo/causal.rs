@@ -67,7 +67,8 @@ impl CausalDatabase {
         concern
     }
 
-    fn floor(&self) -> Option<Timestamp> {
+    /// The cluster time before which no read from now on shows a state; `None` before the first [`Self::advance`].
+    pub(crate) fn floor(&self) -> Option<Timestamp> {
         let floor = self.floor.load(Ordering::Relaxed);
         let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or_default();
         (floor > 0).then(|| Timestamp { time: half(floor >> 32), increment: half(floor) })

@@ -13,16 +13,23 @@ use crate::source::event::{DocumentKey, Event, Operation};
 /// Plans one batch. A batch may be split anywhere: the plans of its parts lead to the same final state.
 #[must_use]
 pub fn plan(events: &[Event]) -> Plan {
+    plan_without(events, |_, _, _| false)
+}
+
+/// Plans one batch without the touches by single events for which `leaves_out` is true.
+pub(super) fn plan_without(events: &[Event], leaves_out: impl Fn(RecruiterId, &Touch, &Event) -> bool) -> Plan {
     let mut plan = Plan::default();
     for event in events {
-        plan.add(event);
+        match (react(event), event.id().map(RecruiterId)) {
+            (Reaction::TouchRecruiter(touch), Some(recruiter)) if leaves_out(recruiter, &touch, event) => {}
+            (reaction, _) => plan.add(event, reaction),
+        }
     }
     plan
 }
 
 impl Plan {
-    fn add(&mut self, event: &Event) {
-        let reaction = react(event);
+    fn add(&mut self, event: &Event, reaction: Reaction) {
         if let (Some(DocumentKey::Other(key)), Some(collection)) = (&event.key, event.collection) {
             self.add_unusable(collection, key.clone(), event.operation, &reaction);
         }

@@ -7,6 +7,7 @@ use bson::{DateTime, Timestamp, oid::ObjectId};
 use proptest::prelude::*;
 use resume_tokens::ResumeToken;
 
+use super::covered::CoveredTouches;
 use super::react::{Reaction, react};
 use super::{Plan, Touch, plan};
 use crate::model::ids::RecruiterId;
@@ -178,18 +179,29 @@ proptest! {
                     (WatchedCollection::AnonymizedRecruiters, Operation::Replace, &[])
                 }
             };
-            events.push(Event { key: Some(DocumentKey::Id(id.0)), ..event(collection, operation, paths) });
+            let cluster_time = Timestamp { time: 1, increment: u32::try_from(events.len()).unwrap() };
+            let key = Some(DocumentKey::Id(id.0));
+            events.push(Event { key, cluster_time, ..event(collection, operation, paths) });
         }
         let beginning: BTreeMap<RecruiterId, Offer> = ids.iter().map(|id| (*id, Offer::Projected)).collect();
         let mut at_once = beginning.clone();
         apply(&plan(&events), &present, &copied, &mut at_once);
-        let mut in_parts = beginning;
+        let mut in_parts = beginning.clone();
+        let (mut without_covered, mut covered) = (beginning, CoveredTouches::default());
         let mut from = 0;
         for cut in cuts.into_iter().filter(|cut| *cut < events.len()).chain([events.len()]) {
-            apply(&plan(&events[from..cut]), &present, &copied, &mut in_parts);
+            let part = &events[from..cut];
+            apply(&plan(part), &present, &copied, &mut in_parts);
+            let left = covered.plan(part, 0);
+            apply(&left, &present, &copied, &mut without_covered);
+            if left.touches_only() {
+                // All documents are read after the last event here.
+                covered.settled(left.touches.iter(), Timestamp { time: 2, increment: 0 }, 0);
+            }
             from = cut;
         }
-        prop_assert_eq!(at_once, in_parts);
+        prop_assert_eq!(&at_once, &in_parts);
+        prop_assert_eq!(&at_once, &without_covered);
     }
 }
 
