@@ -1,5 +1,6 @@
 //! How events, references and documents of every kind reach the offers.
 
+mod covered;
 mod deactivated_users;
 mod dead_letter_actions;
 mod dead_letters;
