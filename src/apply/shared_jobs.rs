@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bson::{RawBsonRef, doc};
 
 use super::job_chunk::JobChunk;
-use super::stages::{Stages, TouchedRecruiter};
+use super::stages::{Findings, Stages, TouchedRecruiter};
 use crate::error::Failure;
 use crate::fetch::{IDS_PER_READ, links};
 use crate::model::dead_letter::Reason;
@@ -35,7 +35,8 @@ impl Stages {
     /// Only jobs that may be shared are checked: `grown` jobs, jobs with such a dead letter, all jobs of a batch that may
     /// be repeated, and those of a scan whose offer is not as projected. An offer that is as projected is the job owner's:
     /// it shows the recruiter's own establishment.
-    /// Links must have grown before. Returns recruiters to touch again: they have become the owner of a job.
+    /// Links must have grown before. Returns recruiters to touch again: they have become the owner of a job, or are only now
+    /// found to share it.
     ///
     /// # Errors
     /// [`Failure::Read`].
@@ -82,22 +83,38 @@ impl Stages {
                 chunk.offers.remove(&job);
                 taken.insert(job);
             }
-            for owner in owners.iter().map(JobOwner::recruiter) {
-                let address = Address::of(owner, Some(job));
-                let is_told =
-                    self.dead_letters.get(&address).is_some_and(|known| known.reason == Reason::DuplicateJobId);
-                let is_looked_at = chunk.told.looked_at.contains(&address);
-                if owner == winner {
-                    // Another recruiter owned the job until now, so this one must be projected.
-                    again.extend((is_told && !is_looked_at).then_some(winner));
-                } else if is_looked_at || !is_told {
-                    let detail = format!("recruiters/{winner} has a job with this _id");
-                    chunk.told.dead_letters.insert(address, DeadLetter::of_projection(Reason::DuplicateJobId, detail));
-                }
-            }
+            again.extend(self.tell_sharing(job, &owners, winner, &mut chunk.told));
         }
         changes.retain(|(id, _)| !taken.contains(id));
         Ok(again)
+    }
+
+    /// Adds the dead letters of a shared job. Returns `winner`, the owner of the job, if it must be projected: another
+    /// recruiter may have had the offer until now.
+    fn tell_sharing(
+        &self,
+        job: JobId,
+        owners: &BTreeSet<JobOwner>,
+        winner: RecruiterId,
+        told: &mut Findings,
+    ) -> Option<RecruiterId> {
+        let is_told = |owner: RecruiterId| {
+            let known = self.dead_letters.get(&Address::of(owner, Some(job)));
+            known.is_some_and(|known| known.reason == Reason::DuplicateJobId)
+        };
+        let mut is_new = false;
+        for loser in owners.iter().map(JobOwner::recruiter).filter(|owner| *owner != winner) {
+            let address = Address::of(loser, Some(job));
+            // A touch by position is projected before the link of its recruiter knows the job. So until the recruiter is
+            // told, its touch may have taken the offer from the winner.
+            is_new |= !is_told(loser);
+            if told.looked_at.contains(&address) || !is_told(loser) {
+                let detail = format!("recruiters/{winner} has a job with this _id");
+                told.dead_letters.insert(address, DeadLetter::of_projection(Reason::DuplicateJobId, detail));
+            }
+        }
+        let is_looked_at = told.looked_at.contains(&Address::of(winner, Some(job)));
+        ((is_told(winner) || is_new) && !is_looked_at).then_some(winner)
     }
 
     /// Returns the jobs of the job chunk that another recruiter may hold too.

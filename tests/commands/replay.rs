@@ -202,8 +202,13 @@ async fn a_replay_begins_at_an_entry_of_the_history_at_an_exported_token_or_at_a
     let data = listed["history"][0]["cluster_time"]["t"].as_u64().unwrap();
     std::fs::write(&bare, format!("{{\"_data\": \"82{data:08X}000000012B0229296E04\"}}")).unwrap();
 
-    let ago = format!("{}s ago", cluster_time_now(&test.database).await.time - begins.time);
-    for from in [&token, file, bare.to_str().unwrap(), &ago, &text(begins)] {
+    // The command counts from its own beginning, so the time must reach back further than to the insertion, but not behind
+    // the beginning of the oplog.
+    let oplog = test.database.client().database("local").collection::<Document>("oplog.rs");
+    let first = oplog.find_one(doc! {}).await.unwrap().unwrap().get_timestamp("ts").unwrap();
+    let spare = (begins.time - first.time).saturating_sub(1).min(60);
+    let ago = format!("{}s ago", cluster_time_now(&test.database).await.time - begins.time + spare);
+    for from in [&ago, &token, file, bare.to_str().unwrap(), &text(begins)] {
         let wrong = doc! { "$set": { "offer_title": "wrong" } };
         test.collection("jobs_partners").update_one(doc! { "_id": first_job(&mine) }, wrong).await.unwrap();
         let done = json(&replay(&test, &["--from", from, "--json"]).await);

@@ -77,6 +77,36 @@ async fn of_two_recruiters_the_offer_is_that_of_the_one_updated_later_whoever_is
     }
 }
 
+/// The edit by position finds the job that comes only with the next event, before the recruiter's link has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_another_recruiter_gets_behind_an_edit_of_its_own_stays_the_owner_s() {
+    for batch_max in ["1", "5000"] {
+        for comes_back in [false, true] {
+            let test = TestDatabase::create("shared_backlog").await;
+            let shared = job("Boulanger");
+            let owner = with(recruiter([shared.clone()]), doc! { "updatedAt": at(1) });
+            let other = recruiter([job("Vendeur")]);
+            let processor = started_with(&test, &[]).await;
+            until_no_resync(&test.database).await;
+            test.collection("recruiters").insert_many([&owner, &other]).await.unwrap();
+            settled(&test.database).await;
+            stopped(processor).await;
+            edit(&test, &owner, doc! { "jobs.0.job_description": "une première description de ce poste" }).await;
+            edit(&test, &other, doc! { "jobs.0.job_description": "une autre description de ce poste" }).await;
+            let cancelled = doc! { "jobs": [with(shared, doc! { "job_status": "Annulée" })] };
+            edit(&test, &other, cancelled.clone()).await;
+            if comes_back {
+                edit(&test, &owner, doc! { "jobs.0.job_description": "une dernière description du poste" }).await;
+            }
+            let processor = started_with(&test, &[("STREAM_PROCESSOR__STREAM__BATCH_MAX", batch_max)]).await;
+            settled(&test.database).await;
+            assert_is_of(&test, &owner, &with(other, cancelled)).await;
+            assert_eq!(text(&offer(&test, &owner).await, "offer_status"), "Active", "in batches of {batch_max}");
+            stopped(processor).await;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn when_the_winner_loses_the_job_or_is_deleted_the_offer_is_that_of_the_other() {
     for is_deleted in [false, true] {
@@ -143,8 +173,12 @@ fn at(day: i64) -> DateTime {
     DateTime::from_millis(1_700_000_000_000 + day * 24 * 3_600_000)
 }
 
-async fn set(test: &TestDatabase, recruiter: &Document, fields: Document) {
+async fn edit(test: &TestDatabase, recruiter: &Document, fields: Document) {
     test.collection("recruiters").update_one(doc! { "_id": id(recruiter) }, doc! { "$set": fields }).await.unwrap();
+}
+
+async fn set(test: &TestDatabase, recruiter: &Document, fields: Document) {
+    edit(test, recruiter, fields).await;
     settled(&test.database).await;
 }
 
