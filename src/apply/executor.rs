@@ -83,13 +83,15 @@ impl Apply {
             let owners = links::owners(&self.stages.database, &plan.changed_offers).await?;
             concerned.extend(owners.into_values().flatten());
         }
-        if !plan.touches_only() {
+        let touches_only = plan.touches_only();
+        if !touches_only {
             self.covered.forget();
         }
         let touched = if concerned.is_empty() {
-            let unsettled = self.touch(&plan.touches, position).await?;
-            if let Some(shown) = shown.filter(|_| plan.touches_only()) {
-                self.note_covered(&plan.touches, &unsettled, (shown, continuity));
+            let independent = self.touch(&plan.touches, position).await?;
+            match shown.filter(|_| touches_only) {
+                Some(shown) if independent => self.note_covered(&plan.touches, shown, continuity),
+                _ => self.covered.forget(),
             }
             plan.touches.len()
         } else {
@@ -111,18 +113,13 @@ impl Apply {
     }
 
     /// Notes the touches whose repetition would find nothing to do. A recruiter with a dead letter is tried again at each
-    /// event, and so is one that lost a job: the time of the event decides whether the offer is newer.
-    fn note_covered(
-        &mut self,
-        touches: &BTreeMap<RecruiterId, Touch>,
-        unsettled: &BTreeSet<RecruiterId>,
-        (shown, continuity): (Timestamp, u64),
-    ) {
+    /// event.
+    fn note_covered(&mut self, touches: &BTreeMap<RecruiterId, Touch>, shown: Timestamp, continuity: u64) {
         if !self.stages.phase.writes_offers() || self.stages.output.is_dry_run() {
             return;
         }
         let dead_letters = &self.stages.dead_letters;
-        let is_settled = |id: &RecruiterId| !unsettled.contains(id) && dead_letters.of_recruiter(*id).next().is_none();
+        let is_settled = |id: &RecruiterId| dead_letters.of_recruiter(*id).next().is_none();
         self.covered.settled(touches.iter().filter(|(id, _)| is_settled(id)), shown, continuity);
     }
 

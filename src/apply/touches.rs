@@ -19,8 +19,8 @@ use crate::write::links::Jobs;
 
 impl Apply {
     /// Projects recruiters again, chunk by chunk. While one chunk is projected and written, the next one is read.
-    /// This is safe, because no recruiter is in two chunks. Returns the recruiters that lost a job, or that hold one which
-    /// another recruiter lost.
+    /// This is safe, because no recruiter is in two chunks. Returns false if a recruiter lost a job, or was touched again
+    /// because of another one. Then a recruiter's offers do not depend on its own touches alone.
     ///
     /// # Errors
     /// As [`Self::plan`].
@@ -28,9 +28,9 @@ impl Apply {
         &mut self,
         touches: &BTreeMap<RecruiterId, Touch>,
         position: &EventPosition,
-    ) -> Result<BTreeSet<RecruiterId>, Unfinished> {
+    ) -> Result<bool, Unfinished> {
         if self.stages.phase.stream() == StreamWrites::Closed && !self.stages.output.is_dry_run() {
-            return Ok(BTreeSet::new());
+            return Ok(true);
         }
         let mut lost = Jobs::new();
         // The future is on the heap, here and where a step or a batch begins. A future contains all futures that it
@@ -38,21 +38,20 @@ impl Apply {
         let mut again = Box::pin(self.touch_once(touches, &mut lost, position)).await?;
         // Recruiters that still hold a job which another recruiter lost are touched again. They are rare.
         // The loop ends, because each round adds to `lost`.
-        let mut unsettled = again.clone();
+        let touched_once = again.is_empty();
         while !again.is_empty() {
             again = Box::pin(self.touch_once(&whole(again), &mut lost, position)).await?;
-            unsettled.extend(&again);
         }
-        unsettled.extend(lost.keys());
+        let independent = touched_once && lost.is_empty();
         // Links shrink last. After an earlier crash the links still have the removed jobs, and all of this is repeated.
         if !self.stages.phase.writes_offers() {
             self.set_aside(&lost, position).await?;
             self.stages.to_mirror.extend(lost.into_values().flatten());
-            return self.mirror_differences(position).await.map(|()| unsettled);
+            return self.mirror_differences(position).await.map(|()| independent);
         }
         let refused = self.stages.output.shrink_links(&lost).await?;
         let dead_letters = self.stages.unlinked(&refused);
-        self.stages.dead_letters.write(dead_letters, position).await.map(|()| unsettled)
+        self.stages.dead_letters.write(dead_letters, position).await.map(|()| independent)
     }
 
     /// Mirrors the offers that differ from their projections, or whose jobs are gone.

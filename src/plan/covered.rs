@@ -17,6 +17,7 @@ const MOST: usize = 10_000;
 
 /// The memory of settled touches. It is valid for one continuity of the stream, and only as long as no plan has more than
 /// touches by events on recruiters: a deletion or an anonymisation changes offers, and a touch after it must be repeated.
+/// A lost or shared job ends it too, because another recruiter's touch then changes the offer.
 #[derive(Debug, Default)]
 pub(crate) struct CoveredTouches {
     continuity: u64,
@@ -80,7 +81,7 @@ impl CoveredTouches {
         }
     }
 
-    /// Forgets everything.
+    /// Forgets all settled touches: from here on, events may have to be carried out in their order.
     pub(crate) fn forget(&mut self) {
         self.recruiters.clear();
     }
