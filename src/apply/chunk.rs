@@ -8,11 +8,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use mongodb::raw_batch_cursor::RawBatch;
 use tracing::Instrument as _;
 
-use super::affected_recruiters::anonymized_jobs;
 use super::job_chunk::JobChunks;
 use super::link_changes::{LinkChanges, keep_in_link, links_ahead, moved};
 use super::offers_ahead::OffersAhead;
-use super::removal::RemovedJob;
+use super::removal::{LostJobs, RemovedJob};
 use super::shared_jobs::LinkProgress;
 use super::stages::{Findings, REMOVALS_AT_A_TIME, Stages, TouchedRecruiter};
 use crate::error::Failure;
@@ -66,7 +65,7 @@ impl Stages {
     pub(crate) async fn chunk(
         &mut self,
         chunk: Chunk<'_>,
-        lost: &mut Jobs,
+        lost: &mut LostJobs,
     ) -> Result<BTreeSet<RecruiterId>, Unfinished> {
         let mut done = Done::default();
         let position = chunk.position;
@@ -105,7 +104,7 @@ impl Stages {
             let trace = traces::stage("write");
             let settled = self.settle_links(link_changes, &touched, lost, &mut done, position);
             settled.instrument(trace.clone()).await?;
-            let progress = LinkProgress { grown: &done.grown, lost, all_linked: done.unlinked.is_empty() };
+            let progress = LinkProgress { grown: &done.grown, lost: &lost.all, all_linked: done.unlinked.is_empty() };
             let shared = self.settle_shared(&touched, position, progress, &mut chunk, &mut changes);
             let again = shared.instrument(trace.clone()).await?;
             done.again.extend(again);
@@ -126,7 +125,7 @@ impl Stages {
         &mut self,
         changes: LinkChanges,
         touched: &[TouchedRecruiter<'_>],
-        lost: &mut Jobs,
+        lost: &mut LostJobs,
         done: &mut Done,
         position: &EventPosition,
     ) -> Result<(), Unfinished> {
@@ -139,13 +138,13 @@ impl Stages {
         // Links shrink at the end of the batch, so they still name jobs that an earlier round found lost. These jobs
         // must not count again: two recruiters that each lost a job of the other would touch each other for ever.
         for (recruiter, jobs) in &mut shrunk {
-            jobs.retain(|job| lost.get(recruiter).is_none_or(|lost| !lost.contains(job)));
+            jobs.retain(|job| lost.all.get(recruiter).is_none_or(|lost| !lost.contains(job)));
         }
-        shrunk.iter().for_each(|(recruiter, jobs)| lost.entry(*recruiter).or_default().extend(jobs));
+        shrunk.iter().for_each(|(recruiter, jobs)| lost.all.entry(*recruiter).or_default().extend(jobs));
         let (again, uncancelled) = self.cancel_removed(touched, &shrunk, lost, position).await?;
         done.again.extend(again);
         for address in &uncancelled {
-            keep_in_link(address, lost);
+            keep_in_link(address, &mut lost.all);
             done.told.looked_at.remove(address);
         }
         failpoint::passed("cancelled");
@@ -236,13 +235,13 @@ impl Stages {
         refused.iter().filter_map(dead_letter).collect()
     }
 
-    /// Cancels the offers of removed jobs that no other recruiter holds. Returns the recruiters that still hold one of
-    /// `removed`, and the jobs whose cancellation the server refused.
+    /// Cancels the offers of removed jobs that no other recruiter holds. The others are moved. Returns the recruiters that
+    /// still hold one of `removed`, and the jobs whose cancellation the server refused.
     async fn cancel_removed(
         &mut self,
         touched: &[TouchedRecruiter<'_>],
         removed: &Jobs,
-        lost: &Jobs,
+        lost: &mut LostJobs,
         position: &EventPosition,
     ) -> Result<(BTreeSet<RecruiterId>, BTreeSet<Address>), Unfinished> {
         let (mut again, mut refused) = (BTreeSet::new(), BTreeSet::new());
@@ -255,27 +254,19 @@ impl Stages {
             let removed_by = position.wall_time;
             removals.extend(removed.map(|job| RemovedJob { recruiter: Some(recruiter), job: *job, date, removed_by }));
         }
-        if removals.is_empty() {
-            return Ok((again, refused));
-        }
-        // An anonymised recruiter may be inserted again without the job. The offer of the job still shows the
-        // anonymised person, so it is anonymised, not only cancelled.
-        let copies = anonymized_jobs(&self.database, &removed.keys().copied().collect::<Vec<_>>()).await?;
-        let copy = |removals: &RemovedJob| copies.get(&removals.recruiter?);
-        let is_copied = |removals: &RemovedJob| copy(removals).is_some_and(|jobs| jobs.contains(&removals.job));
         for removals in removals.chunks(REMOVALS_AT_A_TIME) {
             self.check_preemption()?;
             let jobs: BTreeSet<JobId> = removals.iter().map(|removals| removals.job).collect();
             let mut owners = links::owners(&self.database, &jobs).await?;
             for (job, owners) in &mut owners {
                 // A recruiter that lost the job in this batch does not hold it, although its link has not shrunk yet.
-                owners.retain(|owner| lost.get(owner).is_none_or(|lost| !lost.contains(job)));
+                owners.retain(|owner| lost.all.get(owner).is_none_or(|lost| !lost.contains(job)));
             }
             owners.retain(|_, owners| !owners.is_empty());
-            let unclaimed = removals.iter().copied().filter(|removals| !owners.contains_key(&removals.job));
-            let (copied, removals): (Vec<RemovedJob>, Vec<RemovedJob>) = unclaimed.partition(is_copied);
-            refused.extend(self.anonymize(&copied, position).await?);
-            refused.extend(self.cancel(&removals, position).await?);
+            let (moved, unclaimed): (Vec<RemovedJob>, Vec<RemovedJob>) =
+                removals.iter().partition(|removals| owners.contains_key(&removals.job));
+            lost.moved.extend(moved);
+            refused.extend(self.cancel_or_anonymize(unclaimed, position).await?);
             again.extend(owners.into_values().flatten());
         }
         Ok((again, refused))

@@ -280,19 +280,22 @@ impl Apply {
         let owners = holders_besides(&database, &jobs, &absent).await?;
         let shown = affected_recruiters::shown(&database, &self.stages.settings.partner_label, &absent).await?;
 
-        let (mut to_anonymize, mut to_cancel) = (Vec::new(), Vec::new());
+        let (mut to_anonymize, mut to_cancel, mut moved) = (Vec::new(), Vec::new(), Vec::new());
         for (recruiter, date) in deleted.iter().filter(|(recruiter, _)| absent.contains(recruiter)) {
             let copy = anonymized.get(recruiter);
             let jobs = links.get(recruiter).into_iter().flat_map(Link::all).chain(copy.into_iter().flatten().copied());
-            let jobs = jobs.filter(|job| !owners.contains_key(job));
-            let jobs: BTreeSet<JobId> = jobs.chain(shown.get(recruiter).into_iter().flatten().copied()).collect();
-            let (recruiter, removed_by) = (Some(*recruiter), *date);
-            let jobs = jobs.into_iter().map(|job| RemovedJob { recruiter, job, date: *date, removed_by });
+            let (held, gone): (BTreeSet<JobId>, BTreeSet<JobId>) = jobs.partition(|job| owners.contains_key(job));
+            let jobs = &gone | shown.get(recruiter).unwrap_or(&BTreeSet::new());
+            let removed = |job| RemovedJob { recruiter: Some(*recruiter), job, date: *date, removed_by: *date };
             match copy {
-                Some(_) => to_anonymize.extend(jobs),
-                None => to_cancel.extend(jobs),
+                Some(_) => to_anonymize.extend(jobs.into_iter().map(removed)),
+                None => {
+                    to_cancel.extend(jobs.into_iter().map(removed));
+                    moved.extend(held.into_iter().map(removed));
+                }
             }
         }
+        to_cancel.extend(self.stages.left_behind(&moved).await?);
         let mut refused = BTreeSet::new();
         for removals in to_anonymize.chunks(REMOVALS_AT_A_TIME) {
             refused.extend(self.stages.anonymize(removals, position).await?);

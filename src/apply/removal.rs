@@ -3,16 +3,24 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use bson::DateTime;
+use bson::{DateTime, doc};
 
-use super::stages::Stages;
+use super::affected_recruiters::anonymized_jobs;
+use super::stages::{REMOVALS_AT_A_TIME, Stages};
+use crate::error::Failure;
+use crate::fetch::IDS_PER_READ;
+use crate::fetch::job_holders::held_where_named;
 use crate::interruption::Unfinished;
 use crate::model::dead_letter::Action;
 use crate::model::ids::{JobId, RecruiterId};
+use crate::model::names::OFFERS;
+use crate::model::value;
+use crate::mongo::reads::{documents, find};
 use crate::observe::facts::WriteResult;
 use crate::phase::StreamWrites;
 use crate::write::anonymize::{self, AnonymizedUser};
 use crate::write::dead_letters::{Address, EventPosition, KnownDeadLetter};
+use crate::write::links::Jobs;
 use crate::write::statements;
 use crate::write::statements::Statement;
 use crate::write::update_reply::Refused;
@@ -28,6 +36,15 @@ pub(crate) struct RemovedJob {
     pub(super) date: DateTime,
     /// The latest possible time of the removal. In `dual-write`, an offer that is newer stays.
     pub(super) removed_by: DateTime,
+}
+
+/// The jobs that recruiters lost in one batch.
+#[derive(Debug, Default)]
+pub(crate) struct LostJobs {
+    /// All of them. The links of their recruiters shrink by them at the end.
+    pub(super) all: Jobs,
+    /// Those that another recruiter holds by its link. Its projection makes the offer its own.
+    pub(super) moved: Vec<RemovedJob>,
 }
 
 impl RemovedJob {
@@ -46,6 +63,59 @@ impl RemovedJob {
 }
 
 impl Stages {
+    /// Finds the jobs among `moved` whose offer still shows a recruiter that does not hold the job: the recruiter that
+    /// holds it cannot be projected. Call it after the touches of the recruiters that hold them. An offer without establishment
+    /// tells nothing and is left out; so is every offer in a dry run, which has projected nothing.
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub(crate) async fn left_behind(&self, moved: &[RemovedJob]) -> Result<Vec<RemovedJob>, Failure> {
+        let mut left = Vec::new();
+        if self.output.is_dry_run() {
+            return Ok(left);
+        }
+        for moved in moved.chunks(IDS_PER_READ) {
+            let ids: Vec<JobId> = moved.iter().map(|moved| moved.job).collect();
+            let filter = doc! { "_id": { "$in": ids }, "partner_label": &self.settings.partner_label };
+            let batches = find(&self.database, OFFERS, filter, doc! { "establishment_id": 1 }).await?;
+            let offers = documents(&batches).collect::<Result<Vec<_>, _>>()?;
+            let held = held_where_named(&self.database, &offers).await?;
+            let named = offers.iter().filter(|offer| value::text(value::field(offer, "establishment_id")).is_some());
+            let named: BTreeSet<JobId> = named.filter_map(|offer| offer.get_object_id("_id").ok().map(JobId)).collect();
+            let is_left = |moved: &&RemovedJob| named.contains(&moved.job) && !held.contains(&moved.job);
+            left.extend(moved.iter().filter(is_left));
+        }
+        Ok(left)
+    }
+
+    /// Cancels the offers of removed jobs, as [`Self::cancel`]. An anonymised recruiter may be inserted again without a
+    /// job. The offer of the job still shows the anonymised person, so it is anonymised, not only cancelled.
+    ///
+    /// # Errors
+    /// [`Failure::Read`], and as [`Self::cancel`].
+    pub(crate) async fn cancel_or_anonymize(
+        &mut self,
+        removed: Vec<RemovedJob>,
+        position: &EventPosition,
+    ) -> Result<BTreeSet<Address>, Unfinished> {
+        let mut refused = BTreeSet::new();
+        if removed.is_empty() {
+            return Ok(refused);
+        }
+        let recruiters: BTreeSet<RecruiterId> = removed.iter().filter_map(|removed| removed.recruiter).collect();
+        let copies = anonymized_jobs(&self.database, &recruiters.into_iter().collect::<Vec<_>>()).await?;
+        let copy = |removed: &RemovedJob| copies.get(&removed.recruiter?);
+        let is_copied = |removed: &RemovedJob| copy(removed).is_some_and(|jobs| jobs.contains(&removed.job));
+        let (copied, removed): (Vec<RemovedJob>, Vec<RemovedJob>) = removed.into_iter().partition(is_copied);
+        for removed in copied.chunks(REMOVALS_AT_A_TIME) {
+            refused.extend(self.anonymize(removed, position).await?);
+        }
+        for removed in removed.chunks(REMOVALS_AT_A_TIME) {
+            refused.extend(self.cancel(removed, position).await?);
+        }
+        Ok(refused)
+    }
+
     /// Cancels the offers of jobs that disappeared (spec 02), as far as the phase allows. Returns the addresses of the
     /// offers that the server refused to change. Each of them has a dead letter.
     ///

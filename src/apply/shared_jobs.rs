@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use bson::raw::cstr;
 use bson::{RawBsonRef, doc};
 
 use super::job_chunk::JobChunk;
@@ -32,8 +33,8 @@ pub(crate) struct LinkProgress<'a> {
 
 impl Stages {
     /// Removes offers from `chunk` and `changes` whose job owner is another recruiter, and adds dead letters.
-    /// Only jobs that may be shared are checked: `grown` jobs, jobs with such a dead letter, all jobs of a batch that may
-    /// be repeated, and those of a scan whose offer is not as projected. An offer that is as projected is the job owner's:
+    /// Only jobs that may be shared are checked: `grown` jobs, jobs with such a dead letter, jobs whose offer shows another
+    /// establishment, all jobs of a batch that may be repeated, and those of a scan whose offer is not as projected. An offer that is as projected is the job owner's:
     /// it shows the recruiter's own establishment.
     /// Links must have grown before. Returns recruiters to touch again: they have become the owner of a job, or are only now
     /// found to share it.
@@ -48,7 +49,8 @@ impl Stages {
         chunk: &mut JobChunk<'_, '_>,
         changes: &mut Vec<(JobId, OfferChange)>,
     ) -> Result<BTreeSet<RecruiterId>, Failure> {
-        let asked = self.may_be_shared(chunk, position, grown);
+        let mut asked = self.may_be_shared(chunk, position, grown);
+        asked.extend(taken_over(changes));
         if asked.is_empty() {
             return Ok(BTreeSet::new());
         }
@@ -171,6 +173,15 @@ impl Stages {
         }
         Ok(found)
     }
+}
+
+/// Returns the jobs whose existing offer shows another establishment. Another recruiter may have projected it.
+fn taken_over(changes: &[(JobId, OfferChange)]) -> impl Iterator<Item = JobId> + '_ {
+    let is_other = |change: &OfferChange| match change {
+        OfferChange::Update { fields, .. } => fields.get(cstr!("establishment_id")).is_ok_and(|value| value.is_some()),
+        OfferChange::Create | OfferChange::OtherLabel | OfferChange::Nothing => false,
+    };
+    changes.iter().filter(move |(_, change)| is_other(change)).map(|(id, _)| *id)
 }
 
 fn owned_by_touched(touched: &[TouchedRecruiter<'_>], asked: &BTreeSet<JobId>) -> BTreeMap<JobId, BTreeSet<JobOwner>> {

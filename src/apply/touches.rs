@@ -6,7 +6,9 @@ use super::affected_recruiters::whole;
 use super::chunk::Chunk;
 use super::executor::Apply;
 use super::job_chunk::JOBS;
+use super::link_changes::keep_in_link;
 use super::offers_ahead::OffersAhead;
+use super::removal::LostJobs;
 use mongodb::raw_batch_cursor::RawBatch;
 
 use crate::error::Failure;
@@ -15,7 +17,6 @@ use crate::model::ids::RecruiterId;
 use crate::phase::StreamWrites;
 use crate::plan::Touch;
 use crate::write::dead_letters::EventPosition;
-use crate::write::links::Jobs;
 
 impl Apply {
     /// Projects recruiters again, chunk by chunk. While one chunk is projected and written, the next one is read.
@@ -32,7 +33,7 @@ impl Apply {
         if self.stages.phase.stream() == StreamWrites::Closed && !self.stages.output.is_dry_run() {
             return Ok(true);
         }
-        let mut lost = Jobs::new();
+        let mut lost = LostJobs::default();
         // The future is on the heap, here and where a step or a batch begins. A future contains all futures that it
         // awaits, and the sum would not fit on the stack of a thread.
         let mut again = Box::pin(self.touch_once(touches, &mut lost, position)).await?;
@@ -42,6 +43,10 @@ impl Apply {
         while !again.is_empty() {
             again = Box::pin(self.touch_once(&whole(again), &mut lost, position)).await?;
         }
+        let left = self.stages.left_behind(&lost.moved).await?;
+        let refused = self.stages.cancel_or_anonymize(left, position).await?;
+        let mut lost = lost.all;
+        refused.iter().for_each(|address| keep_in_link(address, &mut lost));
         let independent = touched_once && lost.is_empty();
         // Links shrink last. After an earlier crash the links still have the removed jobs, and all of this is repeated.
         if !self.stages.phase.writes_offers() {
@@ -63,7 +68,7 @@ impl Apply {
     async fn touch_once(
         &mut self,
         touches: &BTreeMap<RecruiterId, Touch>,
-        lost: &mut Jobs,
+        lost: &mut LostJobs,
         position: &EventPosition,
     ) -> Result<BTreeSet<RecruiterId>, Unfinished> {
         let mut again = BTreeSet::new();

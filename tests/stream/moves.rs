@@ -110,6 +110,59 @@ async fn an_anonymised_recruiter_that_is_inserted_again_leaves_no_contact_on_the
     assert_eq!(text(&offer, "offer_status"), "Cancelled");
 }
 
+/// Neither holder has an address, or a CFA that exists, so neither can be projected. The offer would still show the recruiter
+/// that lost the job, whichever recruiter is touched first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_moves_to_a_recruiter_that_cannot_be_projected_is_cancelled_until_it_can_be() {
+    let unknown_cfa = doc! { "is_delegated": true, "cfa_delegated_siret": "00000000000000" };
+    let cases = [
+        (doc! { "address": null }, doc! { "address": "1 rue Inventée" }),
+        (unknown_cfa, doc! { "is_delegated": false }),
+    ];
+    for (blocks, heals) in cases {
+        for batch_max in ["1", "5000"] {
+            for (is_deleted, gains_first) in [(false, false), (false, true), (true, true)] {
+                let moved = job("Boulanger");
+                let before = recruiter([moved.clone(), job("Vendeur")]);
+                let after = with(recruiter([job("Pâtissier")]), blocks.clone());
+                let test = TestDatabase::create("moves_unprojectable").await;
+                let recruiters = test.collection("recruiters");
+                let processor = started(&test).await;
+                recruiters.insert_many([&before, &after]).await.unwrap();
+                settled(&test.database).await;
+                stopped(processor).await;
+                let gain = async || {
+                    let push = doc! { "$push": { "jobs": moved.clone() } };
+                    recruiters.update_one(doc! { "_id": id(&after) }, push).await.unwrap();
+                };
+                if gains_first {
+                    gain().await;
+                }
+                if is_deleted {
+                    recruiters.delete_one(doc! { "_id": id(&before) }).await.unwrap();
+                } else {
+                    let pull = doc! { "$pull": { "jobs": { "_id": id(&moved) } } };
+                    recruiters.update_one(doc! { "_id": id(&before) }, pull).await.unwrap();
+                }
+                if !gains_first {
+                    gain().await;
+                }
+                let processor = started_with(&test, &[("STREAM_PROCESSOR__STREAM__BATCH_MAX", batch_max)]).await;
+                settled(&test.database).await;
+                let offer = async || offers::read(&test.database).await.remove(&id(&moved)).unwrap();
+                let case = format!("batches of {batch_max}, deleted {is_deleted}, gains first {gains_first}, {blocks}");
+                assert_eq!(text(&offer().await, "offer_status"), "Cancelled", "{case}");
+                recruiters.update_one(doc! { "_id": id(&after) }, doc! { "$set": heals.clone() }).await.unwrap();
+                settled(&test.database).await;
+                let offer = offer().await;
+                assert_eq!(text(&offer, "offer_status"), "Active", "{case}");
+                assert_eq!(text(&offer, "apply_email"), text(&after, "email"), "{case}");
+                stopped(processor).await;
+            }
+        }
+    }
+}
+
 /// Each recruiter is a chunk of its own. While one is written, the offers of the next one are read. Here that read would
 /// find the offer active that the write cancels.
 #[tokio::test(flavor = "multi_thread")]

@@ -137,6 +137,27 @@ async fn when_the_winner_loses_the_job_or_is_deleted_the_offer_is_that_of_the_ot
     }
 }
 
+/// Neither its link nor a dead letter tells that the job is shared. But the offer shows another establishment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_touch_that_would_take_an_offer_from_another_recruiter_asks_who_owns_the_job() {
+    for path in ["jobs.0.touched", "touched"] {
+        let test = TestDatabase::create("shared_taken").await;
+        let shared = job("Boulanger");
+        let earlier = recruiter([shared.clone()]);
+        let later = with(recruiter([shared]), doc! { "updatedAt": at(1) });
+        let processor = started_with(&test, &[]).await;
+        until_no_resync(&test.database).await;
+        test.collection("recruiters").insert_many([&earlier, &later]).await.unwrap();
+        settled(&test.database).await;
+        stopped(processor).await;
+        test.collection("stream_processor_dead_letters").delete_many(doc! {}).await.unwrap();
+        let processor = started_with(&test, &[]).await;
+        set(&test, &earlier, doc! { path: 1 }).await;
+        assert_is_of(&test, &later, &earlier).await;
+        stopped(processor).await;
+    }
+}
+
 /// In one chunk of the scan, and so far apart that each is looked at without the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_that_shared_a_job_before_there_were_letters_about_it_are_found_by_a_backfill() {
