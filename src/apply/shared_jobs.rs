@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bson::raw::cstr;
-use bson::{RawBsonRef, doc};
+use bson::{Bson, Document, RawBsonRef, doc};
 
 use super::job_chunk::JobChunk;
 use super::stages::{Findings, Stages, TouchedRecruiter};
@@ -34,8 +34,8 @@ pub(crate) struct LinkProgress<'a> {
 impl Stages {
     /// Removes offers from `chunk` and `changes` whose job owner is another recruiter, and adds dead letters.
     /// Only jobs that may be shared are checked: `grown` jobs, jobs with such a dead letter, jobs whose offer shows another
-    /// establishment, all jobs of a batch that may be repeated, and those of a scan whose offer is not as projected. An offer that is as projected is the job owner's:
-    /// it shows the recruiter's own establishment.
+    /// establishment, all jobs of a batch that may be repeated, and those of a scan whose offer is not as projected. An
+    /// offer that is as projected is the job owner's: it shows the recruiter's own establishment.
     /// Links must have grown before. Returns recruiters to touch again: they have become the owner of a job, or are only now
     /// found to share it.
     ///
@@ -54,12 +54,13 @@ impl Stages {
         if asked.is_empty() {
             return Ok(BTreeSet::new());
         }
-        let mut held = owned_by_touched(touched, &asked);
+        let mut held = self.owned_by_touched(touched, &asked, &chunk.told);
         // In a scan all links have grown, so counting recruiters is enough: equal numbers mean that no other recruiter
         // has the jobs. This is nearly always so, and a count costs less than a read.
-        let own: BTreeSet<RecruiterId> = held.values().flatten().map(JobOwner::recruiter).collect();
+        let is_asked = |it: &&TouchedRecruiter<'_>| it.recruiter.job_ids().any(|job| asked.contains(&job));
+        let own = touched.iter().filter(is_asked).count() as u64;
         let is_counted = position.is_scan() && !self.output.is_dry_run() && all_linked;
-        let linked = if is_counted && links::count_owners(&self.database, &asked).await? == own.len() as u64 {
+        let linked = if is_counted && links::count_owners(&self.database, &asked).await? == own {
             HashMap::new()
         } else {
             links::owners(&self.database, &asked).await?
@@ -77,7 +78,6 @@ impl Stages {
         for (job, owner) in self.owners_now(&others).await? {
             held.entry(job).or_default().insert(owner);
         }
-        held.retain(|_, owners| owners.len() > 1);
         let (mut again, mut taken) = (BTreeSet::new(), BTreeSet::new());
         for (job, owners) in held {
             let Some(winner) = owners.last().map(JobOwner::recruiter) else { continue };
@@ -92,7 +92,7 @@ impl Stages {
     }
 
     /// Adds the dead letters of a shared job. Returns `winner`, the owner of the job, if it must be projected: another
-    /// recruiter may have had the offer until now.
+    /// recruiter may have had the offer until now, or cannot be projected any more.
     fn tell_sharing(
         &self,
         job: JobId,
@@ -143,57 +143,72 @@ impl Stages {
         asked
     }
 
-    /// Reads which of these recruiters hold their job now. The links alone do not tell: they may not have shrunk yet.
+    /// Reads which of these recruiters hold their job now and can be projected. The links alone do not tell: they may not
+    /// have shrunk yet.
     pub(super) async fn owners_now(
         &self,
         asked: &BTreeMap<JobId, BTreeSet<RecruiterId>>,
     ) -> Result<Vec<(JobId, JobOwner)>, Failure> {
-        let mut jobs_of: HashMap<RecruiterId, BTreeSet<JobId>> = HashMap::new();
-        for (job, owners) in asked {
-            for owner in owners {
-                jobs_of.entry(*owner).or_default().insert(*job);
-            }
-        }
-        let ids: Vec<RecruiterId> = jobs_of.keys().copied().collect();
+        let ids: BTreeSet<RecruiterId> = asked.values().flatten().copied().collect();
+        let ids: Vec<RecruiterId> = ids.into_iter().collect();
+        let mut wanted: Document = JobOwner::FIELDS.map(|name| (name.to_owned(), Bson::Int32(1))).into_iter().collect();
+        wanted.insert("jobs._id", 1);
         let mut found = Vec::new();
         for ids in ids.chunks(IDS_PER_READ) {
-            let wanted = doc! { "updatedAt": 1, "jobs._id": 1 };
             let filter = doc! { "_id": { "$in": ids } };
-            let batches = find(&self.database, WatchedCollection::Recruiters.name(), filter, wanted).await?;
+            let batches = find(&self.database, WatchedCollection::Recruiters.name(), filter, wanted.clone()).await?;
             for document in documents(&batches) {
                 let document = document?;
-                let Ok(id) = document.get_object_id("_id").map(RecruiterId) else { continue };
-                let owner = JobOwner::new(id, value::field(document, "updatedAt"));
+                let Some(owner) = JobOwner::of(document) else { continue };
+                let competes = |job: &JobId| {
+                    asked.get(job).is_some_and(|owners| owners.contains(&owner.recruiter()))
+                        && !self.dead_letters.is_unprojected(owner.recruiter(), *job)
+                };
                 let jobs = value::list(value::field(document, "jobs")).into_iter().flatten().flatten();
                 let jobs =
                     jobs.filter_map(RawBsonRef::as_document).filter_map(|job| job.get_object_id("_id").ok().map(JobId));
-                let asked = jobs_of.get(&id);
-                found.extend(jobs.filter(|job| asked.is_some_and(|asked| asked.contains(job))).map(|job| (job, owner)));
+                found.extend(jobs.filter(competes).map(|job| (job, owner)));
             }
         }
         Ok(found)
+    }
+
+    /// Returns the candidates for these jobs among the touched recruiters.
+    fn owned_by_touched(
+        &self,
+        touched: &[TouchedRecruiter<'_>],
+        asked: &BTreeSet<JobId>,
+        told: &Findings,
+    ) -> BTreeMap<JobId, BTreeSet<JobOwner>> {
+        let mut held: BTreeMap<JobId, BTreeSet<JobOwner>> = BTreeMap::new();
+        let has_address = |it: &&TouchedRecruiter<'_>| value::non_empty(it.recruiter.fields.address).is_some();
+        for touched in touched.iter().filter(has_address) {
+            let owner = touched.owner();
+            let is_projected = |job: &JobId| {
+                let address = Address::of(owner.recruiter(), Some(*job));
+                if told.looked_at.contains(&address) {
+                    told.dead_letters.get(&address).is_none_or(|told| !told.reason.is_of_no_projection())
+                } else {
+                    !self.dead_letters.is_unprojected(owner.recruiter(), *job)
+                }
+            };
+            for job in touched.recruiter.job_ids().filter(|job| asked.contains(job)).filter(is_projected) {
+                held.entry(job).or_default().insert(owner);
+            }
+        }
+        held
     }
 }
 
 /// Returns the jobs whose existing offer shows another establishment. Another recruiter may have projected it.
 fn taken_over(changes: &[(JobId, OfferChange)]) -> impl Iterator<Item = JobId> + '_ {
-    let is_other = |change: &OfferChange| match change {
-        OfferChange::Update { fields, .. } => fields.get(cstr!("establishment_id")).is_ok_and(|value| value.is_some()),
+    // The schema of the target may omit one of the two.
+    let tells = [cstr!("establishment_id"), cstr!("workplace_siret")];
+    let is_other = move |change: &OfferChange| match change {
+        OfferChange::Update { fields, .. } => {
+            tells.iter().any(|name| fields.get(*name).is_ok_and(|value| value.is_some()))
+        }
         OfferChange::Create | OfferChange::OtherLabel | OfferChange::Nothing => false,
     };
     changes.iter().filter(move |(_, change)| is_other(change)).map(|(id, _)| *id)
-}
-
-fn owned_by_touched(touched: &[TouchedRecruiter<'_>], asked: &BTreeSet<JobId>) -> BTreeMap<JobId, BTreeSet<JobOwner>> {
-    let mut held: BTreeMap<JobId, BTreeSet<JobOwner>> = BTreeMap::new();
-    if asked.is_empty() {
-        return held;
-    }
-    for touched in touched {
-        let owner = touched.owner();
-        for job in touched.recruiter.job_ids().filter(|job| asked.contains(job)) {
-            held.entry(job).or_default().insert(owner);
-        }
-    }
-    held
 }

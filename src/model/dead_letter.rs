@@ -206,6 +206,12 @@ impl Reason {
         }
     }
 
+    /// True when the projection made no offer. A job that is only not the owner of its `_id` has one.
+    #[must_use]
+    pub(crate) fn is_of_no_projection(self) -> bool {
+        !self.is_refusal() && !matches!(self, Self::DuplicateJobId | Self::NotInvertible)
+    }
+
     /// The reason stored under `name`. An unknown name comes from a newer version and counts as
     /// [`Reason::RefusedByServer`].
     #[must_use]

@@ -23,7 +23,7 @@ pub(super) async fn read_recruiters(
         return Ok(Vec::new());
     }
     let ids: Vec<Bson> = ids.into_iter().map(Bson::from).collect();
-    let mut wanted = projection("", &["updatedAt"], fields.recruiter);
+    let mut wanted = projection("", &JobOwner::FIELDS, fields.recruiter);
     wanted.extend(projection("jobs.", &["_id", "job_update_date"], fields.job));
     transaction.read(WatchedCollection::Recruiters.name(), doc! { "_id": { "$in": ids } }, wanted, 0).await
 }
@@ -36,11 +36,9 @@ pub(super) fn projection(prefix: &str, always: &[&str], asked: &[&str]) -> Docum
 /// The jobs of these recruiters by `_id`. Where several recruiters have the same job, the job owner's is taken.
 pub(super) fn jobs_of(recruiters: &[RawDocumentBuf]) -> HashMap<JobId, OwnedJob<'_>> {
     let mut jobs = HashMap::new();
-    let owner = |it: &&RawDocumentBuf| {
-        JobOwner::new(RecruiterId(it.get_object_id("_id").unwrap_or_default()), value::field(it, "updatedAt"))
-    };
     let mut recruiters: Vec<&RawDocumentBuf> = recruiters.iter().collect();
-    recruiters.sort_by_key(owner);
+    // A recruiter that is no candidate comes first, and so counts only where there is no other.
+    recruiters.sort_by_key(|recruiter| JobOwner::of(recruiter));
     for recruiter in recruiters.into_iter().rev() {
         for job in value::list(value::field(recruiter, "jobs")).into_iter().flatten().flatten() {
             if let Some(job) = job.as_document()

@@ -160,8 +160,11 @@ impl Comparer {
         let contenders = self.contenders(&wrong, &offers).await?;
         for (recruiter, _) in recruiters {
             let own = JobOwner::new(recruiter.id, recruiter.fields.updated_at);
+            let outranks = |job: &JobId, owner: &JobOwner| {
+                *owner > own && !self.dead_letters.is_unprojected(owner.recruiter(), *job)
+            };
             let is_outranked =
-                |job: &JobId| contenders.get(job).is_some_and(|owners| owners.iter().any(|owner| *owner > own));
+                |job: &JobId| contenders.get(job).is_some_and(|owners| owners.iter().any(|owner| outranks(job, owner)));
             if let Some(seen) = wrong.get_mut(&recruiter.id) {
                 // The offer belongs to another recruiter, which is compared by itself.
                 seen.findings.retain(|finding| !is_outranked(&finding.offer));

@@ -20,7 +20,7 @@ use crate::mongo::reads::{documents, find};
 use crate::project::WRITTEN;
 use crate::project::closing::HISTORY;
 
-/// The candidates for the ownership of these jobs: the recruiters that have the job now. Only recruiters are searched
+/// The candidates for the ownership of these jobs: the recruiters that have the job and an address now. Only recruiters are searched
 /// that a link names, or whose establishment one of these offers shows.
 pub(super) async fn contenders(
     database: &CausalDatabase,
@@ -37,12 +37,12 @@ pub(super) async fn contenders(
     let filter = doc! { "$or": [
         { "_id": { "$in": linked } }, { "establishment_id": { "$in": shown.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>() } },
     ] };
-    let batches =
-        find(database, WatchedCollection::Recruiters.name(), filter, doc! { "updatedAt": 1, "jobs._id": 1 }).await?;
+    let mut wanted: Document = JobOwner::FIELDS.map(|name| (name.to_owned(), Bson::Int32(1))).into_iter().collect();
+    wanted.insert("jobs._id", 1);
+    let batches = find(database, WatchedCollection::Recruiters.name(), filter, wanted).await?;
     for document in documents(&batches) {
         let document = document?;
-        let Some(recruiter) = id(document) else { continue };
-        let owner = JobOwner::new(recruiter, value::field(document, "updatedAt"));
+        let Some(owner) = JobOwner::of(document) else { continue };
         let held = value::list(value::field(document, "jobs")).into_iter().flatten().flatten();
         let held = held.filter_map(RawBsonRef::as_document).filter_map(id).filter(|job| jobs.contains(job));
         held.for_each(|job| contenders.entry(job).or_default().push(owner));

@@ -131,6 +131,12 @@ impl DeadLetters {
         self.get(address).is_some_and(|known| known.reason.is_refusal())
     }
 
+    /// True if this job of this recruiter cannot be projected, as far as is known. It then does not compete for the offer.
+    #[must_use]
+    pub(crate) fn is_unprojected(&self, recruiter: RecruiterId, job: JobId) -> bool {
+        self.get(&Address::of(recruiter, Some(job))).is_some_and(|known| known.reason.is_of_no_projection())
+    }
+
     /// Returns the addresses of this recruiter and its jobs that have a dead letter.
     pub(crate) fn of_recruiter(&self, recruiter: RecruiterId) -> impl Iterator<Item = Address> + '_ {
         let whole = Address::Recruiter(recruiter);

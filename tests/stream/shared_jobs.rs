@@ -137,6 +137,46 @@ async fn when_the_winner_loses_the_job_or_is_deleted_the_offer_is_that_of_the_ot
     }
 }
 
+/// Whichever is touched first, and whether it never could be projected or only no longer can.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recruiter_that_cannot_be_projected_leaves_the_offer_to_another_holder_of_the_job() {
+    let unknown_cfa = doc! { "is_delegated": true, "cfa_delegated_siret": "00000000000000" };
+    let cases =
+        [(doc! { "address": "" }, doc! { "address": "1 rue Inventée" }), (unknown_cfa, doc! { "is_delegated": false })];
+    for (blocks, heals) in cases {
+        for later_first in [false, true] {
+            let test = TestDatabase::create("shared_blocked").await;
+            let shared = job("Boulanger");
+            let earlier = recruiter([shared.clone()]);
+            let later = with(recruiter([shared]), doc! { "updatedAt": at(1) });
+            let blocked = with(later.clone(), blocks.clone());
+            let processor = started_with(&test, &[("STREAM_PROCESSOR__STREAM__BATCH_MAX", "1")]).await;
+            until_no_resync(&test.database).await;
+            let order = if later_first { [&blocked, &earlier] } else { [&earlier, &blocked] };
+            for recruiter in order {
+                test.collection("recruiters").insert_one(recruiter).await.unwrap();
+                settled(&test.database).await;
+            }
+            for blocked_again in [false, true] {
+                if blocked_again {
+                    set(&test, &later, blocks.clone()).await;
+                }
+                assert_eq!(text(&offer(&test, &earlier).await, "apply_email"), text(&earlier, "email"));
+                assert!(reasons(&test).await.values().all(|reason| reason == "missing_cfa"));
+                assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 0);
+                let comment = format!("blocked again: {blocked_again}");
+                set(&test, &earlier, doc! { "jobs.0.job_status_comment": &comment }).await;
+                assert_eq!(text(&offer(&test, &earlier).await, "job_status_comment"), comment);
+                set(&test, &later, heals.clone()).await;
+                assert_is_of(&test, &later, &earlier).await;
+            }
+            assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
+            assert_is_of(&test, &later, &earlier).await;
+            stopped(processor).await;
+        }
+    }
+}
+
 /// Neither its link nor a dead letter tells that the job is shared. But the offer shows another establishment.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_touch_that_would_take_an_offer_from_another_recruiter_asks_who_owns_the_job() {
