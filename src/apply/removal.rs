@@ -3,19 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use bson::{DateTime, doc};
+use bson::DateTime;
 
 use super::affected_recruiters::anonymized_jobs;
 use super::stages::{REMOVALS_AT_A_TIME, Stages};
 use crate::error::Failure;
-use crate::fetch::IDS_PER_READ;
-use crate::fetch::job_holders::held_where_named;
+use crate::fetch::links;
 use crate::interruption::Unfinished;
 use crate::model::dead_letter::Action;
 use crate::model::ids::{JobId, RecruiterId};
-use crate::model::names::OFFERS;
-use crate::model::value;
-use crate::mongo::reads::{documents, find};
 use crate::observe::facts::WriteResult;
 use crate::phase::StreamWrites;
 use crate::write::anonymize::{self, AnonymizedUser};
@@ -63,27 +59,19 @@ impl RemovedJob {
 }
 
 impl Stages {
-    /// Finds the jobs among `moved` whose offer still shows a recruiter that does not hold the job: the recruiter that
-    /// holds it cannot be projected. Call it after the touches of the recruiters that hold them. An offer without establishment
-    /// tells nothing and is left out; so is every offer in a dry run, which has projected nothing.
+    /// Finds the jobs among `moved` that no recruiter holds whose job can be projected. Their offers would show the
+    /// recruiter that lost the job for ever. Call it after the touches of the recruiters that hold them: only then the dead
+    /// letters tell which of them can be projected.
     ///
     /// # Errors
     /// [`Failure::Read`].
     pub(crate) async fn left_behind(&self, moved: &[RemovedJob]) -> Result<Vec<RemovedJob>, Failure> {
         let mut left = Vec::new();
-        if self.output.is_dry_run() {
-            return Ok(left);
-        }
-        for moved in moved.chunks(IDS_PER_READ) {
-            let ids: Vec<JobId> = moved.iter().map(|moved| moved.job).collect();
-            let filter = doc! { "_id": { "$in": ids }, "partner_label": &self.settings.partner_label };
-            let batches = find(&self.database, OFFERS, filter, doc! { "establishment_id": 1 }).await?;
-            let offers = documents(&batches).collect::<Result<Vec<_>, _>>()?;
-            let held = held_where_named(&self.database, &offers).await?;
-            let named = offers.iter().filter(|offer| value::text(value::field(offer, "establishment_id")).is_some());
-            let named: BTreeSet<JobId> = named.filter_map(|offer| offer.get_object_id("_id").ok().map(JobId)).collect();
-            let is_left = |moved: &&RemovedJob| named.contains(&moved.job) && !held.contains(&moved.job);
-            left.extend(moved.iter().filter(is_left));
+        for moved in moved.chunks(REMOVALS_AT_A_TIME) {
+            let jobs: BTreeSet<JobId> = moved.iter().map(|moved| moved.job).collect();
+            let linked = links::owners(&self.database, &jobs).await?.into_iter().collect();
+            let owned: BTreeSet<JobId> = self.owners_now(&linked).await?.into_iter().map(|(job, _)| job).collect();
+            left.extend(moved.iter().filter(|moved| !owned.contains(&moved.job)));
         }
         Ok(left)
     }

@@ -3,7 +3,6 @@
 
 pub(crate) mod chunks;
 pub(crate) mod found_reference;
-pub(crate) mod job_holders;
 pub(crate) mod links;
 pub(crate) mod own_offers;
 pub(crate) mod references;

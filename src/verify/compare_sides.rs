@@ -7,14 +7,13 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use bson::{Bson, RawBsonRef, RawDocument, doc, oid::ObjectId};
 
 use super::compare::{self, ComparisonContext, Finding};
-use super::job_owners::{by_id, contenders, establishments, held, present, read_managed, read_offers};
+use super::job_owners::{by_id, contenders, establishments, held, jobs, present, read_managed, read_offers};
 use super::mirror_rules::MirrorRules;
 use super::report::DifferenceCount;
 use crate::apply::affected_recruiters;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::fetch::chunks::ChunkReader;
-use crate::fetch::job_holders::jobs;
 use crate::fetch::references::{Answers, Keys, ReferenceCaches, anonymized_users};
 use crate::model::ids::{JobId, RecruiterId};
 use crate::model::job_owner::JobOwner;

@@ -8,7 +8,6 @@ use mongodb::raw_batch_cursor::RawBatch;
 
 use super::compare::CONTACT;
 use crate::error::Failure;
-use crate::fetch::job_holders::{held_where_named, jobs};
 use crate::fetch::{IDS_PER_READ, links};
 use crate::model::ids::{JobId, RecruiterId};
 use crate::model::job_owner::JobOwner;
@@ -19,6 +18,15 @@ use crate::mongo::causal::CausalDatabase;
 use crate::mongo::reads::{documents, find};
 use crate::project::WRITTEN;
 use crate::project::closing::HISTORY;
+
+/// A recruiter, or its anonymised copy. A field that the query did not ask for is empty.
+pub(super) struct OwnerRecord {
+    pub id: RecruiterId,
+    /// The `establishment_id`.
+    pub establishment: Option<String>,
+    /// The `_id`s of the jobs.
+    pub jobs: Vec<JobId>,
+}
 
 /// The candidates for the ownership of these jobs: the recruiters that have the job and an address now. Only recruiters are searched
 /// that a link names, or whose establishment one of these offers shows.
@@ -48,6 +56,30 @@ pub(super) async fn contenders(
         held.for_each(|job| contenders.entry(job).or_default().push(owner));
     }
     Ok(contenders)
+}
+
+/// The offers whose job belongs to a recruiter with the `establishment_id` of the offer.
+pub(super) async fn held_where_named(
+    database: &CausalDatabase,
+    offers: &[&RawDocument],
+) -> Result<BTreeSet<JobId>, Failure> {
+    let establishment = |offer: &RawDocument| value::text(value::field(offer, "establishment_id")).map(str::to_owned);
+    let establishments: Vec<String> = offers.iter().filter_map(|offer| establishment(offer)).collect();
+    let mut held = BTreeSet::new();
+    for establishments in establishments.chunks(IDS_PER_READ) {
+        let filter = doc! { "establishment_id": { "$in": establishments } };
+        let found =
+            jobs(database, WatchedCollection::Recruiters, filter, doc! { "establishment_id": 1, "jobs._id": 1 })
+                .await?;
+        let pair = |recruiter: OwnerRecord| {
+            let OwnerRecord { establishment, jobs, .. } = recruiter;
+            jobs.into_iter().map(move |job| (job, establishment.clone()))
+        };
+        let pairs: HashSet<(JobId, Option<String>)> = found.into_iter().flat_map(pair).collect();
+        let named = |offer: &&RawDocument| id(offer).filter(|id| pairs.contains(&(*id, establishment(offer))));
+        held.extend(offers.iter().filter_map(named));
+    }
+    Ok(held)
 }
 
 /// The offers whose job belongs to any recruiter.
@@ -83,6 +115,25 @@ pub(super) async fn establishments(
     let filter = doc! { "establishment_id": { "$in": names.collect::<Vec<_>>() } };
     let found = jobs(database, WatchedCollection::Recruiters, filter, doc! { "establishment_id": 1 }).await?;
     Ok(found.into_iter().filter_map(|held| held.establishment).collect())
+}
+
+/// The recruiters, or their anonymised copies, that `filter` selects. `fields` is the projection of the query.
+pub(super) async fn jobs(
+    database: &CausalDatabase,
+    collection: WatchedCollection,
+    filter: Document,
+    fields: Document,
+) -> Result<Vec<OwnerRecord>, Failure> {
+    let batches = find(database, collection.name(), filter, fields).await?;
+    let mut found = Vec::new();
+    for document in documents(&batches) {
+        let document = document?;
+        let jobs = value::list(value::field(document, "jobs")).into_iter().flatten().flatten();
+        let jobs = jobs.filter_map(RawBsonRef::as_document).filter_map(id).collect();
+        let establishment = value::text(value::field(document, "establishment_id")).map(str::to_owned);
+        found.extend(id(document).map(|id| OwnerRecord { id, establishment, jobs }));
+    }
+    Ok(found)
 }
 
 /// The recruiters among `ids` whose documents exist in the collection.
