@@ -16,6 +16,7 @@ fn xtask_the_demo_and_the_tests_share_one_build_of_the_dependencies() {
     assert!(linked.len() > 100, "cargo tree lists the dependencies");
     for (tests, selection) in [
         (&all, &["--package", "xtask", "--edges", "normal,build"][..]),
+        (&all, &["--package", "xtask-bench", "--edges", "normal,build"]),
         (&all, &["--workspace", "--edges", "normal,build"]),
         (&linked, &["--package", "xtask", "--edges", "normal,no-proc-macro"]),
     ] {

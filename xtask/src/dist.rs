@@ -7,8 +7,8 @@ use std::process::{Command, ExitCode, Stdio};
 use clap::Args;
 use xtask::shipping::{Compression, NAME, Release, bill_of_materials};
 
-use crate::cargo::{WORKSPACE, cargo};
 use crate::{Failure, Outcome};
+use xtask::cargo::{WORKSPACE, cargo};
 
 /// The profile of `Cargo.toml`.
 const PROFILE: &str = "dist";
@@ -72,7 +72,7 @@ fn build(target: Option<&str>) -> Result<PathBuf, Failure> {
     if !output.status.success() {
         return Err("the program does not build".into());
     }
-    crate::cargo::executable(&output.stdout).ok_or_else(|| "cargo built no program".into())
+    xtask::cargo::executable(&output.stdout).ok_or_else(|| "cargo built no program".into())
 }
 
 /// The target for which the compiler builds by default.

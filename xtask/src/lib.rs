@@ -6,6 +6,7 @@
     reason = "a developer's tool: it reads the environment and the clock of the machine that it runs on"
 )]
 
+pub mod cargo;
 pub mod debian;
 pub mod golden;
 pub mod guarded;
@@ -14,4 +15,9 @@ pub mod mongod;
 pub mod npm;
 pub mod ports;
 pub mod python;
+pub mod scrape;
+pub mod service;
 pub mod shipping;
+
+/// An error that ends a command and is printed.
+pub type Failure = Box<dyn std::error::Error>;

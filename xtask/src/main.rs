@@ -6,21 +6,16 @@
     reason = "a developer's command line: it reads the environment and the clock, and prints"
 )]
 
-mod bench;
-mod cargo;
 mod chaos;
 mod demo;
 mod dist;
-mod scrape;
-mod service;
 mod test;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use xtask::Failure;
 
-/// An error that ends a command and is printed.
-type Failure = Box<dyn std::error::Error>;
 /// The exit code of a command, or the failure that ended it.
 type Outcome = Result<ExitCode, Failure>;
 
@@ -53,14 +48,14 @@ enum Command {
     Model,
     /// Measure the service against the limits of this machine, on a MongoDB of its own; prints a table, writes JSON.
     ///
-    /// Nothing else should run meanwhile.
+    /// Nothing else should run meanwhile. `cargo xtask bench --help` has the options.
     #[command(after_help = "Example: cargo xtask bench --quick")]
-    Bench(bench::Arguments),
+    Bench,
     /// Measure how time and memory grow, step by step of one parameter: recruiters, jobs, backlog, foreign imports.
     ///
-    /// Nothing else should run meanwhile. The steps that are there by default take an hour or more.
+    /// Nothing else should run meanwhile. `cargo xtask growth --help` has the options.
     #[command(after_help = "Example: cargo xtask growth --only recruiters --recruiters 1000,10000 --plots docs/plots")]
-    Growth(bench::GrowthArguments),
+    Growth,
     /// Show the service at work: invented recruiters, a gentle load, and what becomes of it.
     ///
     /// Uses the MongoDB of MONGODB_URI (a new database, dropped at the end), else starts one in a temporary folder.
@@ -78,8 +73,7 @@ fn main() -> ExitCode {
         Command::Test { arguments } => test::run(&arguments),
         Command::Chaos(arguments) => chaos::run(&arguments),
         Command::Model => test::model(),
-        Command::Bench(arguments) => bench::run(&arguments),
-        Command::Growth(arguments) => bench::growth(&arguments),
+        Command::Bench | Command::Growth => Err("give this command to `cargo xtask`: it starts another program".into()),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Dist(arguments) => dist::run(&arguments),
     };

@@ -3,11 +3,10 @@
 use std::fmt::{self, Display};
 
 /// The heading of the demo's table. The columns of [`Figures`] follow the seconds and the written operations.
-pub(crate) const HEADER: &str =
-    "   time   written   events  created  changed  unchanged  anonymised  dead letters      lag";
+pub const HEADER: &str = "   time   written   events  created  changed  unchanged  anonymised  dead letters      lag";
 
 /// The figures of the demo's table: sums over all values of the labels. The lag is `None` while it is unknown.
-pub(crate) struct Figures {
+pub struct Figures {
     events: f64,
     created: f64,
     changed: f64,
@@ -18,7 +17,9 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    pub(crate) fn read(text: &str) -> Self {
+    /// Reads the figures from the text of `/metrics`. A missing series counts as 0.
+    #[must_use]
+    pub fn read(text: &str) -> Self {
         let sum = |name: &str, label: &str| sum(text, name, label);
         Self {
             events: sum("stream_processor_events_total", ""),
@@ -48,7 +49,8 @@ impl Display for Figures {
 }
 
 /// The sum of the series called `name` whose labels contain `label`.
-pub(crate) fn sum(text: &str, name: &str, label: &str) -> f64 {
+#[must_use]
+pub fn sum(text: &str, name: &str, label: &str) -> f64 {
     let samples = text.lines().filter_map(Sample::read);
     let named = samples.filter(|sample| sample.name == name && sample.labels.contains(label));
     // The method `sum` would give -0 for no samples.

@@ -6,11 +6,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use xtask::guarded::{GuardedProcess, Signal, last_lines};
-use xtask::ports::free_port;
 
 use crate::Failure;
 use crate::cargo::{cargo, executable};
+use crate::guarded::{GuardedProcess, Signal, last_lines};
+use crate::ports::free_port;
 
 /// The port that the documentation names. When it is taken, the service gets another port.
 const USUAL_PORT: u16 = 9464;
@@ -18,7 +18,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 
 /// Builds the service with cargo and returns the path of its program.
-pub(crate) fn build(release: bool) -> Result<PathBuf, Failure> {
+///
+/// # Errors
+/// Cargo cannot be started, or the build fails.
+pub fn build(release: bool) -> Result<PathBuf, Failure> {
     // The whole workspace is built, so that dependencies have the same features as for the tests and are shared.
     let mut cargo = cargo(&["build", "--workspace", "--bin", "stream-processor"]);
     cargo.arg("--message-format=json-render-diagnostics");
@@ -33,7 +36,8 @@ pub(crate) fn build(release: bool) -> Result<PathBuf, Failure> {
 }
 
 /// A command of the service in `folder`, for `database` of the MongoDB at `uri`. The caller adds the arguments.
-pub(crate) fn command(program: &Path, uri: &str, database: &str, folder: &Path) -> Command {
+#[must_use]
+pub fn command(program: &Path, uri: &str, database: &str, folder: &Path) -> Command {
     let mut command = Command::new(program);
     // The user's own settings are removed, so that the service cannot write to another database.
     for (name, _) in std::env::vars_os() {
@@ -49,7 +53,8 @@ pub(crate) fn command(program: &Path, uri: &str, database: &str, folder: &Path) 
     command
 }
 
-pub(crate) struct Service {
+/// The running service. It ends with this value.
+pub struct Service {
     process: GuardedProcess,
     log: PathBuf,
     address: String,
@@ -59,7 +64,10 @@ pub(crate) struct Service {
 impl Service {
     /// Starts the command `run` for `database` of the MongoDB at `uri`. `settings` are added to its environment.
     /// `folder` is its working folder and has its log.
-    pub(crate) fn start(
+    ///
+    /// # Errors
+    /// The program cannot be started, or no port is free.
+    pub fn start(
         program: &Path,
         uri: &str,
         database: &str,
@@ -76,12 +84,17 @@ impl Service {
         Ok(Self { process, log, address, http })
     }
 
-    pub(crate) fn base_url(&self) -> String {
+    /// The address of its HTTP server, with `http://`.
+    #[must_use]
+    pub fn base_url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Waits until `/readyz` answers 200.
-    pub(crate) async fn until_ready(&mut self) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// The service ends, or is not ready within a minute.
+    pub async fn until_ready(&mut self) -> Result<(), Failure> {
         let started = Instant::now();
         let url = format!("{}/readyz", self.base_url());
         loop {
@@ -102,8 +115,11 @@ impl Service {
         }
     }
 
-    /// An error when the service has ended. The error has the end of the log.
-    pub(crate) fn must_be_running(&mut self) -> Result<(), Failure> {
+    /// Checks that the service has not ended.
+    ///
+    /// # Errors
+    /// The service has ended. The error has the end of the log.
+    pub fn must_be_running(&mut self) -> Result<(), Failure> {
         if self.process.is_running() {
             return Ok(());
         }
@@ -113,18 +129,23 @@ impl Service {
     }
 
     /// The text of `/metrics`.
-    pub(crate) async fn metrics(&self) -> Result<String, Failure> {
+    ///
+    /// # Errors
+    /// The service does not answer, or with an error.
+    pub async fn metrics(&self) -> Result<String, Failure> {
         let answer = self.http.get(format!("{}/metrics", self.base_url())).send().await?;
         Ok(answer.error_for_status()?.text().await?)
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    /// The id of its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
         self.process.pid()
     }
 
     /// Sends SIGTERM, and SIGKILL when the service does not end. Returns a text about the end, and true for exit code
     /// 0.
-    pub(crate) async fn stop(&mut self) -> (String, bool) {
+    pub async fn stop(&mut self) -> (String, bool) {
         self.process.signal(Signal::Terminate);
         let started = Instant::now();
         while self.process.is_running() {
@@ -138,7 +159,9 @@ impl Service {
         (format!("exit code {code}"), code == 0)
     }
 
-    pub(crate) fn last_lines(&self) -> String {
+    /// The end of its log.
+    #[must_use]
+    pub fn last_lines(&self) -> String {
         last_lines(&self.log, 20)
     }
 }

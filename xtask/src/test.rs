@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode, Stdio};
 use xtask::mongod::{TEST_URI_VARIABLE, TestServer};
 
 use crate::Outcome;
-use crate::cargo::cargo;
+use xtask::cargo::cargo;
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     let server = TestServer::start()?;

@@ -14,6 +14,8 @@ use std::process::{Command, ExitCode};
 
 /// The commands that start the service as tests have it.
 const WITH_SERVICE: [&str; 2] = ["demo", "test"];
+/// The commands of the program `xtask-bench`. All others are those of `xtask`.
+const OF_BENCH: [&str; 2] = ["bench", "growth"];
 /// Variables that cargo sets for the program that it runs. Some build scripts (ring's) look at them. If they were
 /// passed on, each change between a developer's cargo and one of these commands would build all dependent crates anew.
 const ABOUT_THIS_PACKAGE: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
@@ -31,13 +33,15 @@ fn main() -> ExitCode {
 /// Builds and starts the commands. Returns only where that fails.
 fn launch() -> io::Result<ExitCode> {
     let arguments: Vec<_> = env::args_os().skip(1).collect();
+    let is_one_of = |names: &[&str]| arguments.first().is_some_and(|command| names.iter().any(|name| command == name));
+    let program = if is_one_of(&OF_BENCH) { "xtask-bench" } else { "xtask" };
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).args(["build", "--workspace", "--bin", "xtask"]);
-    if arguments.first().is_some_and(|command| WITH_SERVICE.iter().any(|name| command == name)) {
+    cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).args(["build", "--workspace", "--bin", program]);
+    if is_one_of(&WITH_SERVICE) {
         cargo.args(["--bin", "stream-processor"]);
     }
     // Both programs are in the same folder.
-    let mut commands = Command::new(env::current_exe()?.with_file_name("xtask"));
+    let mut commands = Command::new(env::current_exe()?.with_file_name(program));
     for (name, _) in env::vars_os() {
         if ABOUT_THIS_PACKAGE.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             cargo.env_remove(&name);

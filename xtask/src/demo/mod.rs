@@ -21,9 +21,9 @@ use self::load::Load;
 use self::population::Population;
 use self::server::DemoServer;
 use self::verdict::Verdict;
-use crate::scrape::{Figures, HEADER};
-use crate::service::{self, Service};
 use crate::{Failure, Outcome};
+use xtask::scrape::{Figures, HEADER};
+use xtask::service::{self, Service};
 
 const RECRUITERS: usize = 300;
 /// The seed of the random generator. With the same seed, each run has the same documents and operations.

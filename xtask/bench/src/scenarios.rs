@@ -9,7 +9,7 @@ use super::population::{Edit, Population, Shape, description};
 use super::raw;
 use super::report::{Figures, Sample};
 use super::scene::{Measured, Run, Scene};
-use crate::Failure;
+use xtask::Failure;
 
 /// The number of events of a backlog.
 pub(super) const EVENTS: usize = 20_000;

@@ -9,7 +9,7 @@ use plotters::prelude::{
 };
 
 use super::point::Point;
-use crate::Failure;
+use xtask::Failure;
 
 const SIZE: (u32, u32) = (640, 400);
 /// Colours that colour-blind people can distinguish (Okabe and Ito), and grey for the line to compare with.

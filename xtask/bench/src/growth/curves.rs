@@ -7,12 +7,12 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
 use super::{Arguments, Curve};
-use crate::Failure;
-use crate::bench::SEED;
-use crate::bench::point::Point;
-use crate::bench::population::{Edit, Population, Shape};
-use crate::bench::raw;
-use crate::bench::scene::Scene;
+use crate::SEED;
+use crate::point::Point;
+use crate::population::{Edit, Population, Shape};
+use crate::raw;
+use crate::scene::Scene;
+use xtask::Failure;
 
 /// The number of events of a backlog, unless the backlog is the varied parameter.
 const EVENTS: usize = 5_000;
@@ -148,7 +148,7 @@ async fn write_mixed(scene: &Scene, edits: &[Edit], unwatched: usize) -> Result<
 }
 
 /// Writes edits of recruiters. `mark` moves on, so that each write changes its document.
-pub(in crate::bench) async fn write(scene: &Scene, edits: &[Edit], mark: &mut u64) -> Result<(), Failure> {
+pub(crate) async fn write(scene: &Scene, edits: &[Edit], mark: &mut u64) -> Result<(), Failure> {
     for edits in edits.chunks(AT_A_TIME) {
         let statement = |edit: &Edit| {
             *mark += 1;

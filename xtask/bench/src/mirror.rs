@@ -9,7 +9,7 @@ use super::raw;
 use super::report::Sample;
 use super::scenarios::{EVENTS, Round};
 use super::scene::Run;
-use crate::Failure;
+use xtask::Failure;
 
 /// Later than every date of the golden documents.
 const LATER: i64 = 1_800_000_000_000;

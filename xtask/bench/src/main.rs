@@ -1,5 +1,12 @@
 //! `cargo xtask bench`: measures the scenarios of spec 07, "Speed", and in the same run the raw limits of the machine.
-//! Both use one `mongod` with the live indexes.
+//! Both use one `mongod` with the live indexes. `cargo xtask growth` measures how time and memory grow. This is a crate of
+//! its own, so that the demo and the tests wait for none of it.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a developer's command line: it reads the environment and the clock, and prints"
+)]
 
 mod cost;
 mod foreign;
@@ -23,18 +30,44 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use serde_json::json;
 
-pub(crate) use self::growth::{Arguments as GrowthArguments, run as growth};
+use clap::{Parser, Subcommand};
+
 use self::peers::Peers;
 use self::population::{Population, Shape};
 use self::report::Figures;
 use self::scenarios::{EVENTS, Round, Size};
 use self::scene::Scene;
-use crate::{Failure, Outcome, service};
+use xtask::{Failure, service};
+
+/// The exit code of a command, or the failure that ended it.
+type Outcome = Result<ExitCode, Failure>;
 
 /// The seed of the random generator. With the same seed, each run has the same documents and edits.
 const SEED: u64 = 20_240_229;
 /// The number of marks of one round. Each write has its own mark, so that it changes its document.
 const MARKS: u64 = 1_000_000;
+
+/// Measurements of stream-processor.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Command {
+    #[command(subcommand)]
+    measurement: Measurement,
+}
+
+#[derive(Subcommand)]
+enum Measurement {
+    /// Measure the service against the limits of this machine, on a MongoDB of its own; prints a table, writes JSON.
+    ///
+    /// Nothing else should run meanwhile.
+    #[command(after_help = "Example: cargo xtask bench --quick")]
+    Bench(Arguments),
+    /// Measure how time and memory grow, step by step of one parameter: recruiters, jobs, backlog, foreign imports.
+    ///
+    /// Nothing else should run meanwhile. The steps that are there by default take an hour or more.
+    #[command(after_help = "Example: cargo xtask growth --only recruiters --recruiters 1000,10000 --plots docs/plots")]
+    Growth(growth::Arguments),
+}
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -81,7 +114,18 @@ pub(crate) enum Part {
     Verification,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+fn main() -> ExitCode {
+    let outcome = match Command::parse().measurement {
+        Measurement::Bench(arguments) => run(&arguments),
+        Measurement::Growth(arguments) => growth::run(&arguments),
+    };
+    outcome.unwrap_or_else(|failure| {
+        eprintln!("error: {failure}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(arguments: &Arguments) -> Outcome {
     let program = match &arguments.program {
         Some(program) => program.canonicalize()?,
         None => service::build(true)?,

@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Write as _};
 
 use serde::Serialize;
 
-use crate::bench::point::Point;
+use crate::point::Point;
 
 /// Differences of a fifth are the noise of a shared machine, so growth within them is not told.
 const NOISE: f64 = 1.2;

@@ -16,7 +16,8 @@ use self::night::Night;
 use super::cost;
 use super::plot;
 use super::point::Point;
-use crate::{Failure, Outcome, service};
+use crate::Outcome;
+use xtask::{Failure, service};
 
 /// What to measure, and how far.
 #[derive(clap::Args)]

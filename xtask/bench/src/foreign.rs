@@ -13,8 +13,8 @@ use super::raw;
 use super::report::Sample;
 use super::scenarios::Round;
 use super::scene::Run;
-use crate::Failure;
-use crate::scrape::sum;
+use xtask::Failure;
+use xtask::scrape::sum;
 
 /// The number of foreign offers in spec 10.
 const FOREIGN: usize = 500_000;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::Failure;
+use xtask::Failure;
 
 /// Ticks per second of the times in `/proc/*/stat`: `USER_HZ`, 100 on every Linux that Rust supports.
 const TICKS: u64 = 100;

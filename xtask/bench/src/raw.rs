@@ -9,7 +9,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use mongodb::Database;
 
 use super::population::Edit;
-use crate::Failure;
+use xtask::Failure;
 
 /// The numbers of statements per command and of commands in flight (spec 03, "Writing").
 const STATEMENTS: usize = 500;

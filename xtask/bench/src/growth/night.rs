@@ -11,12 +11,12 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use serde::Serialize;
 
-use crate::Failure;
-use crate::bench::foreign::{PER_INSERT, foreign_offers};
-use crate::bench::population::{Edit, Population, Shape, description};
-use crate::bench::scenarios::{STEADY, quantile};
-use crate::bench::scene::Scene;
-use crate::bench::{SEED, cost, raw};
+use crate::foreign::{PER_INSERT, foreign_offers};
+use crate::population::{Edit, Population, Shape, description};
+use crate::scenarios::{STEADY, quantile};
+use crate::scene::Scene;
+use crate::{SEED, cost, raw};
+use xtask::Failure;
 
 /// The time of the steady load before the import.
 const BEFORE: Duration = Duration::from_secs(20);

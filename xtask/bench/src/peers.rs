@@ -19,9 +19,9 @@ use super::raw;
 use super::report::{Figures, Sample};
 use super::scenarios::{HOT, Round, STEADY, Size, quantile};
 use super::scene::{Measured, Run, Scene};
-use crate::Failure;
-use crate::cargo::{WORKSPACE, cargo, executable};
-use crate::service::command;
+use xtask::Failure;
+use xtask::cargo::{WORKSPACE, cargo, executable};
+use xtask::service::command;
 
 const PYMONGO: &str = "pymongo==4.20.0";
 /// The time limit of a backlog. The slowest peer takes minutes.

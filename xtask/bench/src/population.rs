@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use xtask::golden;
 
-use crate::Failure;
+use xtask::Failure;
 
 /// The size of the recruiters of one `insert`, in bytes.
 const PER_INSERT: usize = 4_000_000;

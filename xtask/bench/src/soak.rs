@@ -14,7 +14,7 @@ use super::population::{Population, Shape};
 use super::raw;
 use super::scenarios::STEADY;
 use super::scene::Scene;
-use crate::Failure;
+use xtask::Failure;
 
 /// The interval at which the memory is measured.
 const LOOK: Duration = Duration::from_secs(5);

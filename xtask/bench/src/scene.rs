@@ -12,8 +12,8 @@ use xtask::mongod::{Options, ReplicaSet};
 
 use super::cost::{self, Mark, Spent};
 use super::raw;
-use crate::Failure;
-use crate::service::{Service, command};
+use xtask::Failure;
+use xtask::service::{Service, command};
 
 /// The time limit of each wait. Every scenario takes far less.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -85,7 +85,7 @@ impl Scene {
         loop {
             service.must_be_running()?;
             let metrics = service.metrics().await.unwrap_or_default();
-            if crate::scrape::sum(&metrics, "stream_processor_leader", "") > 0.0 {
+            if xtask::scrape::sum(&metrics, "stream_processor_leader", "") > 0.0 {
                 break;
             }
             self.patience(began, &service)?;
@@ -124,15 +124,15 @@ impl Scene {
     async fn measure(&self, run: &Run) -> Result<Measured, Failure> {
         let now = Mark::now(Some(run.service.pid()), self.server)?;
         let metrics = run.service.metrics().await?;
-        let written = |result: &str| crate::scrape::sum(&metrics, "stream_processor_offers_written_total", result);
-        if crate::scrape::sum(&metrics, "stream_processor_dead_letters", "") > 0.0 {
+        let written = |result: &str| xtask::scrape::sum(&metrics, "stream_processor_offers_written_total", result);
+        if xtask::scrape::sum(&metrics, "stream_processor_dead_letters", "") > 0.0 {
             return Err("there are dead letters: the documents of the measurement are not all right".into());
         }
         Ok(Measured {
             spent: run.led.until(&now),
             peak: cost::peak_memory(run.service.pid())?,
             written: written(r#"result="created""#) + written(r#"result="changed""#),
-            touched: crate::scrape::sum(&metrics, "stream_processor_touches_total", r#"origin="stream""#),
+            touched: xtask::scrape::sum(&metrics, "stream_processor_touches_total", r#"origin="stream""#),
         })
     }
 

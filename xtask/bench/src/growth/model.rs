@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::bench::point::Point;
+use crate::point::Point;
 
 /// Events, recruiters, offers.
 const PARTS: usize = 3;
