@@ -75,8 +75,8 @@ pub(crate) async fn offers(
 }
 
 /// Finds the offers of jobs of recruiters that these users manage, where the offers name no user themselves because the
-/// target's schema has or had no field for that. This is only necessary from `shadow` on: before, the recruiters are
-/// projected again.
+/// target's schema has or had no field for that. It has none on the first day of the platform. From `shadow` on the recruiters
+/// are not projected again.
 ///
 /// # Errors
 /// [`Failure::Read`].

@@ -212,7 +212,8 @@ impl Apply {
         let database = self.stages.database.clone();
         let label = &self.stages.settings.partner_label;
         let mut offers = affected_recruiters::offers(&database, label, users).await?;
-        if !self.stages.phase.writes_offers() {
+        let omits_users = self.stages.target.schema().omits("managed_by");
+        if omits_users || !self.stages.phase.writes_offers() {
             offers.extend(affected_recruiters::unnamed_offers(&database, label, users).await?);
         }
         for offers in offers.chunks(REMOVALS_AT_A_TIME) {

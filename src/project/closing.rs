@@ -5,7 +5,7 @@ use bson::raw::{CStr, cstr};
 use bson::{DateTime, RawBsonRef, RawDocument};
 
 use super::status::RECRUITER_ANONYMIZED;
-use crate::model::offer::{ESTABLISHMENT_VERIFIED, GRANTED_BY, RECRUITER_STATUS_SYNCED};
+use crate::model::offer::GRANTED_BY;
 use crate::model::user_id::user_id;
 use crate::model::{Offer, OfferStatus, value};
 
@@ -95,9 +95,14 @@ pub(crate) fn stands(standing: &RawDocument, job_updated: Option<DateTime>, expi
     let Some(closing) = closing_elsewhere(value::field(standing, HISTORY.as_str())) else {
         return false;
     };
-    // Some writers give no usable date, but move the offer's own.
-    let closed = closing.date.or_else(|| value::field(standing, "updated_at").and_then(value::date));
-    let is_edited = closed.zip(job_updated).is_some_and(|(closed, edited)| edited >= closed);
+    // Some writers give no usable date, but move the offer's own. Others do not: then it is the date of the job's last edit.
+    let moved = || value::field(standing, "updated_at").and_then(value::date);
+    let closed = closing.date.or_else(moved);
+    let is_edited = match (closing.date, closed, job_updated) {
+        (Some(closed), _, Some(edited)) => edited >= closed,
+        (None, Some(closed), Some(edited)) => edited > closed,
+        _ => false,
+    };
     let is_prolonged = closing.is_expiry() && closed.zip(expiration).is_some_and(|(closed, end)| end > closed);
     !is_edited && !is_prolonged
 }
@@ -123,21 +128,16 @@ fn is_closed(standing: &RawDocument) -> bool {
     status.and_then(OfferStatus::read).is_some_and(|status| !status.is_open())
 }
 
-/// Our own last change of the status, when it gave `updated_at` to the existing offer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OwnDate {
-    /// A time-based job opened the offer. The documents do not have this date.
-    OpenedByJob,
-    Other,
+/// True if `updated_at` is the date of our own last change of the status. Cancelling, projecting and the time-based jobs
+/// move the date there (spec 09, "Dates"), so no other writer made the offer newer.
+pub(crate) fn is_own_date(history: Option<RawBsonRef<'_>>, updated_at: Option<DateTime>) -> bool {
+    let last = from_end(history).next().flatten().filter(|last| last.is_ours());
+    updated_at.is_some() && last.is_some_and(|last| last.date == updated_at)
 }
 
-/// Finds our own last change of the status that `updated_at` is the date of. Cancelling and the time-based jobs move the
-/// date there (spec 09, "Dates"), so no other writer made the offer newer.
-pub(crate) fn own_date(history: Option<RawBsonRef<'_>>, updated_at: Option<DateTime>) -> Option<OwnDate> {
-    let last = from_end(history).next().flatten().filter(|last| last.is_ours())?;
-    last.date.filter(|date| Some(*date) == updated_at)?;
-    let by_job = last.reason.is_some_and(|reason| [ESTABLISHMENT_VERIFIED, RECRUITER_STATUS_SYNCED].contains(&reason));
-    Some(if by_job && !last.closes() { OwnDate::OpenedByJob } else { OwnDate::Other })
+/// True if the last change of the status is a closing of our own.
+pub(super) fn is_closed_by_us(history: Option<RawBsonRef<'_>>) -> bool {
+    from_end(history).next().flatten().is_some_and(|last| last.is_ours() && last.closes())
 }
 
 #[cfg(test)]
@@ -214,15 +214,30 @@ mod tests {
     fn the_date_of_an_offer_is_ours_when_our_last_entry_has_it() {
         let own = |entry: Document| {
             let history = RawDocumentBuf::try_from(&doc! { HISTORY.as_str(): [entry] }).unwrap();
-            own_date(value::field(&history, HISTORY.as_str()), Some(day(7)))
+            let history = value::field(&history, HISTORY.as_str());
+            (is_own_date(history, Some(day(7))), is_closed_by_us(history))
         };
-        let entry = |who: &str, date: DateTime| doc! { "status": "Cancelled", "granted_by": who, "date": date };
-        assert_eq!(own(entry(GRANTED_BY, day(7))), Some(OwnDate::Other));
-        assert_eq!(own(entry(GRANTED_BY, day(6))), None);
-        assert_eq!(own(entry("application.service", day(7))), None);
-        assert_eq!(own_date(None, None), None);
-        let opening = |reason| doc! { "status": "Active", "granted_by": GRANTED_BY, "date": day(7), "reason": reason };
-        assert_eq!(own(opening(ESTABLISHMENT_VERIFIED)), Some(OwnDate::OpenedByJob));
-        assert_eq!(own(opening("changed in recruiter")), Some(OwnDate::Other), "the documents have that date");
+        let entry =
+            |status: &str, who: &str, date: DateTime| doc! { "status": status, "granted_by": who, "date": date };
+        assert_eq!(own(entry("Cancelled", GRANTED_BY, day(7))), (true, true));
+        assert_eq!(own(entry("Active", GRANTED_BY, day(7))), (true, false));
+        assert_eq!(own(entry("Filled", GRANTED_BY, day(6))), (false, true));
+        assert_eq!(own(entry("Cancelled", "application.service", day(7))), (false, false));
+        assert!(!is_own_date(None, None));
+        let undated = RawDocumentBuf::try_from(&doc! { HISTORY.as_str(): [{ "granted_by": GRANTED_BY }] }).unwrap();
+        assert!(!is_own_date(value::field(&undated, HISTORY.as_str()), None), "no date is nobody's");
+    }
+
+    #[test]
+    fn a_closing_without_a_date_stands_unless_the_job_is_later_than_the_offer() {
+        let standing = |updated: DateTime| {
+            let entry = doc! { "status": "Filled", "granted_by": "jobs.controller.v2" };
+            let offer = doc! { "offer_status": "Filled", "updated_at": updated, HISTORY.as_str(): [entry] };
+            RawDocumentBuf::try_from(&offer).unwrap()
+        };
+        let open = offer(OfferStatus::Active, Some(day(3)), day(4));
+        for (updated, expected) in [(day(4), true), (day(3), true), (day(2), false)] {
+            assert_eq!(closing_stands(&open, &standing(updated)), expected, "{updated}");
+        }
     }
 }

@@ -4,7 +4,7 @@
 use bson::raw::{CStr, cstr};
 use bson::{DateTime, RawBsonRef, RawDocument, RawDocumentBuf};
 
-use super::closing::{HISTORY, OwnDate, closing_stands, is_closed_elsewhere, own_date};
+use super::closing::{HISTORY, closing_stands, is_closed_by_us, is_closed_elsewhere, is_own_date};
 use super::written_fields::{WRITTEN, has_same_bytes, place, placed};
 use crate::model::{Offer, value};
 
@@ -87,8 +87,8 @@ pub(crate) fn compare_existing(offer: &Offer, standing: &RawDocument) -> (OfferC
     // Where offers show the status of the recruiter, it must have changed. Else an application may have closed the offer
     // without an entry in the history.
     let follows_recruiter = offer.schema.omits(RECRUITER_STATUS) || names(&fields).any(|name| name == RECRUITER_STATUS);
-    let only_opens = expected.opens && follows_recruiter && names(&fields).all(|name| STATUS.contains(&name));
-    let is_newer = expected.is_newer && !only_opens;
+    let only_follows = expected.follows && follows_recruiter && names(&fields).all(|name| STATUS.contains(&name));
+    let is_newer = expected.is_newer && !only_follows;
     (OfferChange::Update { fields, retyped, status_changes, is_newer, stood }, closing_stands)
 }
 
@@ -121,11 +121,12 @@ impl<'a> Existing<'a> {
 struct Expected {
     status_changes: bool,
     closing_stands: bool,
-    /// True when an open job opens an offer that nobody else closed, by a change that is later than the offer.
-    opens: bool,
+    /// True when the status follows a change that is later than the offer: the offer opens and nobody else closed it, or it was
+    /// our own closing that closed it.
+    follows: bool,
     is_newer: bool,
-    /// The later `updated_at` that stays: that of a closing, or that of our own change of the status. `None` for the
-    /// date of the projection.
+    /// The later `updated_at` that stays, that of a closing or of our own change of the status; or that of the entry of a
+    /// new status. `None` for the date of the projection.
     updated_at: Option<DateTime>,
 }
 
@@ -139,25 +140,22 @@ impl Expected {
         let projected = offer.fields.get_datetime("updated_at").ok();
         let is_later = projected.is_some() && stands > projected;
         // The history matters only for an offer with a later date. To read it each time would be slow.
-        let own = if is_later { own_date(existing.history, stands) } else { None };
-        // An offer has the date of its documents again, unless they do not have it: where a user is anonymised, or a
-        // time-based job opened the offer.
-        let has_no_other = own.is_some() && offer.hides_contact || own == Some(OwnDate::OpenedByJob);
-        let keeps_own = has_no_other && !status_changes;
+        let is_own = is_later && is_own_date(existing.history, stands);
         // The job may be closed too by now, for instance by `cancel-expired-offers`. The date of the closing stays.
         let stays_closed = !status_changes && !offer.status.is_open();
         let is_of_closing = is_later && stays_closed && is_closed_elsewhere(existing.history);
-        let keeps_date = is_later && (closing_stands || keeps_own || is_of_closing);
+        let keeps_date = is_later && (closing_stands || is_own && !status_changes || is_of_closing);
+        // A new status has the date of its entry where the documents would bring an earlier one back: readers of `updated_at`
+        // would not see it.
+        let of_entry = projected.max(Some(offer.status_change.date)).filter(|_| is_later && status_changes);
         let is_later_change = stands.is_some_and(|stands| offer.status_change.date > stands);
+        let opens = offer.status.is_open() && !is_closed_elsewhere(existing.history);
         Self {
             status_changes,
             closing_stands,
-            opens: status_changes
-                && offer.status.is_open()
-                && is_later_change
-                && !is_closed_elsewhere(existing.history),
-            is_newer: is_later && own.is_none(),
-            updated_at: stands.filter(|_| keeps_date),
+            follows: status_changes && is_later_change && (opens || is_closed_by_us(existing.history)),
+            is_newer: is_later && !is_own,
+            updated_at: stands.filter(|_| keeps_date).or(of_entry),
         }
     }
 }

@@ -93,7 +93,7 @@ fn project_once(
         .max(of_user)
         .or(created_at.as_datetime())
         .unwrap_or_else(|| id.0.timestamp());
-    let workplace_description = job.job_employer_description.unwrap_or(RawBsonRef::Null).into();
+    let workplace_description = value::non_empty(job.job_employer_description).unwrap_or(RawBsonRef::Null).into();
     Ok(Offer {
         id,
         fields: offer.fields,

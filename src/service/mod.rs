@@ -1,5 +1,6 @@
 //! The running service. It serves HTTP, competes for the lease, and leads while it holds the lease.
 
+pub(crate) mod command_wait;
 pub mod connect;
 mod database_watch;
 mod heartbeats;

@@ -11,8 +11,8 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::command_wait::{refuse_while_halted, refuse_while_paused};
 use super::operator_signal::{Asked, OperatorSignal};
-use super::submit::{refuse_while_halted, refuse_while_paused};
 use crate::clock;
 use crate::context::Context;
 use crate::error::Failure;

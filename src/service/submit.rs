@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::command_wait::{Succession, Told, paused, refuse_while_paused};
 use crate::apply::executor::Apply;
 use crate::apply::output::Output;
 use crate::apply::preemption::PreemptionCheck;
@@ -19,7 +20,6 @@ use crate::context::Context;
 use crate::error::{Directive, Failure};
 use crate::interruption::{Interruption, Unfinished};
 use crate::leader::control::{Control, LeaderState};
-use crate::leader::halt::StoredHalt;
 use crate::leader::lead;
 use crate::leader::pause::StoredPause;
 use crate::leader::pressure_watch::PressureWatch;
@@ -28,7 +28,6 @@ use crate::maintenance::stored_commands::{self, Command, CommandOutcome, Lane, S
 use crate::maintenance::worker::MaintenanceWorker;
 use crate::model::names::COMMANDS;
 use crate::phase::{state, watcher};
-use crate::progress::tell;
 use crate::refusal::{Exit, Refusal};
 use crate::retry::Delays;
 use crate::tasks::{Group, Task, pause, signals};
@@ -59,11 +58,11 @@ pub(crate) async fn submit(
     group.spawn(Task::Signals, signals(group.stop.clone()));
     refuse_while_paused(context, command).await?;
     let id = stored_commands::submit(&context.database, command, &context.deployment.operator).await?;
-    // The commands of the control are carried out during a pause too.
-    let mut told = Told { pause: command.lane() == Lane::Control, ..Told::default() };
+    let mut told = Told::new(command);
+    let mut succession = Succession::default();
     let mut delays = Delays::up_to(Duration::from_secs(5));
     while !group.stop.is_cancelled() {
-        let delay = match command_state(context, id).await {
+        let delay = match command_state(context, id, &mut succession).await {
             Ok(CommandState::Finished(outcome)) => return Ok(outcome),
             Ok(CommandState::Unfinished(stored, Some(leader))) => {
                 told.tell(&context.database, &leader).await?;
@@ -71,6 +70,7 @@ pub(crate) async fn submit(
                 delays.reset();
                 POLL
             }
+            Ok(CommandState::Awaited) => POLL,
             Ok(CommandState::Unfinished(_, None)) => {
                 let submitted = SubmittedCommand { id, command };
                 match without_leader(context, submitted, &mut group, &mut show).await? {
@@ -92,35 +92,6 @@ pub(crate) async fn submit(
     } else {
         "the leader finishes the command; give it again to see its progress"
     }))
-}
-
-/// What the person who waits for a command was told. Each is told once.
-#[derive(Debug, Default)]
-struct Told {
-    leader: bool,
-    halt: bool,
-    pause: bool,
-}
-
-impl Told {
-    /// Tells who carries the command out, and what keeps the leader from that.
-    async fn tell(&mut self, database: &Database, leader: &str) -> Result<(), Failure> {
-        if !self.halt && StoredHalt::read(database).await?.is_some() {
-            self.halt = true;
-            tell(&format!(
-                "the leader {leader} is halted, because the position of the stream is lost: the command goes on after \
-                 `stream-processor resume --reason TEXT`"
-            ));
-        } else if !self.leader && !self.halt {
-            self.leader = true;
-            tell(&format!("the leader {leader} carries out the command"));
-        }
-        if !self.pause && StoredPause::read(database).await?.is_some() {
-            self.pause = true;
-            tell("the service is paused: the command goes on after `stream-processor resume --reason TEXT`");
-        }
-        Ok(())
-    }
 }
 
 /// Takes the lease and carries the command out; `None` when another process has the lease.
@@ -148,32 +119,6 @@ async fn without_leader(
     }
 }
 
-/// A halted leader does nothing but wait for `resume`, so it takes up no other command.
-pub(crate) async fn refuse_while_halted(context: &Context) -> Result<(), Refusal> {
-    match StoredHalt::read(&context.database).await? {
-        Some(halted) => {
-            let message = format!(
-                "{} is halted and writes nothing: {}; `stream-processor resume --reason TEXT` lets it go on",
-                halted.instance, halted.cause
-            );
-            Err(Refusal::new(Exit::Findings, message))
-        }
-        None => Ok(()),
-    }
-}
-
-/// Refuses a command that may write offers, or change what is written, while the service is paused.
-pub(super) async fn refuse_while_paused(context: &Context, command: &Command) -> Result<(), Refusal> {
-    let is_paused = command.lane() != Lane::Control && StoredPause::read(&context.database).await?.is_some();
-    if is_paused { Err(paused()) } else { Ok(()) }
-}
-
-fn paused() -> Refusal {
-    let message = "the service is paused: `stream-processor status` shows who paused it and why, and \
-        `stream-processor resume --reason TEXT` ends the pause";
-    Refusal::new(Exit::Findings, message)
-}
-
 fn interrupted(what_follows: &str) -> Refusal {
     Refusal::new(Exit::Interrupted, format!("interrupted: {what_follows}"))
 }
@@ -187,17 +132,22 @@ struct SubmittedCommand<'a> {
 
 enum CommandState {
     Finished(CommandOutcome),
+    /// An instance is about to lead.
+    Awaited,
     /// The stored command, with the name of the leader if there is one.
     Unfinished(Box<StoredCommand>, Option<String>),
 }
 
-async fn command_state(context: &Context, id: ObjectId) -> Result<CommandState, Failure> {
+async fn command_state(context: &Context, id: ObjectId, succession: &mut Succession) -> Result<CommandState, Failure> {
     let stored = stored_commands::load(&context.database, id).await?;
     let stored = stored.ok_or(Failure::OwnDocument { collection: COMMANDS, field: "_id" })?;
     match &stored.result {
         Some(outcome) => Ok(CommandState::Finished(outcome.clone())),
         None => {
             let leader = lease::current(&context.database).await?.map(|leader| leader.name);
+            if leader.is_none() && succession.awaits(context).await? {
+                return Ok(CommandState::Awaited);
+            }
             Ok(CommandState::Unfinished(Box::new(stored), leader))
         }
     }

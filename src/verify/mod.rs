@@ -28,6 +28,7 @@ use crate::error::Failure;
 use crate::model::ids::RecruiterId;
 use crate::mongo::reads::collection;
 use crate::mongo::server_clock::server_time;
+use crate::observe::health::Role;
 use crate::phase::{Phase, StreamWrites};
 use crate::write::Writer;
 use crate::write::recorder::note_at_once;
@@ -142,8 +143,10 @@ pub(crate) async fn part(
 }
 
 async fn scan(context: &Context, phase: Phase, full: bool, stop: CancellationToken) -> Result<Scan, Failure> {
+    let leads = context.health.role() == Role::Leader;
+    let except = (!leads).then(|| context.deployment.instance.clone());
     Ok(Scan {
-        rechecker: rechecker(context, phase, Behind::Instance, stop).await?,
+        rechecker: rechecker(context, phase, Behind::Instance { except }, stop).await?,
         partner_label: context.settings.target.partner_label.clone(),
         report: VerificationReport::new(server_time(&context.database).await?, phase.word().to_owned(), full),
         bar: ProgressBar::hidden(),

@@ -60,8 +60,9 @@ impl Side {
 /// The instance for which the recheck waits until it has applied recent events.
 #[derive(Debug, Clone)]
 pub(crate) enum Behind {
-    /// The leader. Its checkpoint in MongoDB tells its position.
-    Instance,
+    /// The leader. Its checkpoint in MongoDB tells its position. The process named `except` does not count: it holds the
+    /// lease for one command and applies no events.
+    Instance { except: Option<String> },
     /// This process, which leads. Its health tells its position.
     This(Arc<Health>),
 }
@@ -140,9 +141,11 @@ impl Rechecker {
         match &self.behind {
             // Without a checkpoint in the database, checkpoints are in files. Then the settle delay must do. A leader that
             // is halted or paused reads nothing, so a wait for it would be in vain.
-            Behind::Instance => Ok(lease::current(&self.database).await?.is_some()
-                && checkpoint(&self.database).await?.is_some_and(|checkpoint| checkpoint < seen)
-                && !rests(&self.database).await?),
+            Behind::Instance { except } => {
+                Ok(lease::current(&self.database).await?.is_some_and(|leader| Some(&leader.name) != except.as_ref())
+                    && checkpoint(&self.database).await?.is_some_and(|checkpoint| checkpoint < seen)
+                    && !rests(&self.database).await?)
+            }
             Behind::This(health) => Ok(health.applied_time().is_none_or(|applied| applied < seen)),
         }
     }

@@ -12,6 +12,7 @@ use crate::model::ids::{JobId, RecruiterId};
 use crate::model::names::{OFFERS, WatchedCollection};
 use crate::model::{OfferStatus, value};
 use crate::mongo::reads::{documents, find};
+use crate::project::closing::HISTORY;
 use crate::ticker::job_context::JobContext;
 
 /// The reason in the history of the offer (spec 05).
@@ -41,13 +42,18 @@ pub async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
     job.change_selected(selects(now), &FIELDS, &|pair| plan(pair, now)).await
 }
 
-/// The selection of offers that expired between `since` and `now` and are closed. The platform may have closed them
-/// without their jobs.
+/// The selection of closed offers of `now` that expired, or were closed, after `since`. The platform may have closed them
+/// without their jobs: an offer may expire, be opened again and be closed a second time.
 #[must_use]
 pub fn selects_closed(now: DateTime, since: Option<DateTime>) -> Document {
     let closed = [OfferStatus::Cancelled.as_str(), OfferStatus::Filled.as_str()];
-    let since = since.unwrap_or(DateTime::MIN);
-    doc! { "offer_status": { "$in": closed.to_vec() }, "offer_expiration": { "$gte": since, "$lt": now } }
+    let mut selection = doc! { "offer_status": { "$in": closed.to_vec() }, "offer_expiration": { "$lt": now } };
+    if let Some(since) = since {
+        let history = format!("{}.date", HISTORY.as_str());
+        let any = ["offer_expiration", "updated_at", &history].map(|field| doc! { field: { "$gte": since } });
+        selection.insert("$or", any.to_vec());
+    }
+    selection
 }
 
 /// The offers of which a recruiter calls the job active. There are few, while the closed offers are many.
