@@ -5,7 +5,7 @@ use bson::raw::{CStr, cstr};
 use bson::{DateTime, RawBsonRef, RawDocument};
 
 use super::status::RECRUITER_ANONYMIZED;
-use crate::model::offer::GRANTED_BY;
+use crate::model::offer::{ESTABLISHMENT_VERIFIED, GRANTED_BY, RECRUITER_STATUS_SYNCED};
 use crate::model::user_id::user_id;
 use crate::model::{Offer, OfferStatus, value};
 
@@ -128,11 +128,21 @@ fn is_closed(standing: &RawDocument) -> bool {
     status.and_then(OfferStatus::read).is_some_and(|status| !status.is_open())
 }
 
-/// True if `updated_at` is the date of our own last change of the status. Cancelling, projecting and the time-based jobs
-/// move the date there (spec 09, "Dates"), so no other writer made the offer newer.
-pub(crate) fn is_own_date(history: Option<RawBsonRef<'_>>, updated_at: Option<DateTime>) -> bool {
-    let last = from_end(history).next().flatten().filter(|last| last.is_ours());
-    updated_at.is_some() && last.is_some_and(|last| last.date == updated_at)
+/// Our own last change of the status, when it gave `updated_at` to the existing offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OwnDate {
+    /// A time-based job opened the offer. The documents do not have this date.
+    OpenedByJob,
+    Other,
+}
+
+/// Finds our own last change of the status that `updated_at` is the date of. Cancelling and the time-based jobs move the
+/// date there (spec 09, "Dates"), so no other writer made the offer newer.
+pub(crate) fn own_date(history: Option<RawBsonRef<'_>>, updated_at: Option<DateTime>) -> Option<OwnDate> {
+    let last = from_end(history).next().flatten().filter(|last| last.is_ours())?;
+    last.date.filter(|date| Some(*date) == updated_at)?;
+    let by_job = last.reason.is_some_and(|reason| [ESTABLISHMENT_VERIFIED, RECRUITER_STATUS_SYNCED].contains(&reason));
+    Some(if by_job && !last.closes() { OwnDate::OpenedByJob } else { OwnDate::Other })
 }
 
 /// True if the last change of the status is a closing of our own.
@@ -197,6 +207,19 @@ mod tests {
     }
 
     #[test]
+    fn a_closing_without_a_date_stands_unless_the_job_is_later_than_the_offer() {
+        let standing = |updated: DateTime| {
+            let entry = doc! { "status": "Filled", "granted_by": "jobs.controller.v2" };
+            let offer = doc! { "offer_status": "Filled", "updated_at": updated, HISTORY.as_str(): [entry] };
+            RawDocumentBuf::try_from(&offer).unwrap()
+        };
+        let open = offer(OfferStatus::Active, Some(day(3)), day(4));
+        for (updated, expected) in [(day(4), true), (day(3), true), (day(2), false)] {
+            assert_eq!(closing_stands(&open, &standing(updated)), expected, "{updated}");
+        }
+    }
+
+    #[test]
     fn a_closing_for_expiry_ends_with_a_later_end_of_the_job() {
         let by = |who: &str, reason: &str| doc! { "status": "Cancelled", "granted_by": who, "reason": reason, "date": day(4) };
         let ends = |end| offer(OfferStatus::Active, Some(day(3)), day(end));
@@ -214,30 +237,15 @@ mod tests {
     fn the_date_of_an_offer_is_ours_when_our_last_entry_has_it() {
         let own = |entry: Document| {
             let history = RawDocumentBuf::try_from(&doc! { HISTORY.as_str(): [entry] }).unwrap();
-            let history = value::field(&history, HISTORY.as_str());
-            (is_own_date(history, Some(day(7))), is_closed_by_us(history))
+            own_date(value::field(&history, HISTORY.as_str()), Some(day(7)))
         };
-        let entry =
-            |status: &str, who: &str, date: DateTime| doc! { "status": status, "granted_by": who, "date": date };
-        assert_eq!(own(entry("Cancelled", GRANTED_BY, day(7))), (true, true));
-        assert_eq!(own(entry("Active", GRANTED_BY, day(7))), (true, false));
-        assert_eq!(own(entry("Filled", GRANTED_BY, day(6))), (false, true));
-        assert_eq!(own(entry("Cancelled", "application.service", day(7))), (false, false));
-        assert!(!is_own_date(None, None));
-        let undated = RawDocumentBuf::try_from(&doc! { HISTORY.as_str(): [{ "granted_by": GRANTED_BY }] }).unwrap();
-        assert!(!is_own_date(value::field(&undated, HISTORY.as_str()), None), "no date is nobody's");
-    }
-
-    #[test]
-    fn a_closing_without_a_date_stands_unless_the_job_is_later_than_the_offer() {
-        let standing = |updated: DateTime| {
-            let entry = doc! { "status": "Filled", "granted_by": "jobs.controller.v2" };
-            let offer = doc! { "offer_status": "Filled", "updated_at": updated, HISTORY.as_str(): [entry] };
-            RawDocumentBuf::try_from(&offer).unwrap()
-        };
-        let open = offer(OfferStatus::Active, Some(day(3)), day(4));
-        for (updated, expected) in [(day(4), true), (day(3), true), (day(2), false)] {
-            assert_eq!(closing_stands(&open, &standing(updated)), expected, "{updated}");
-        }
+        let entry = |who: &str, date: DateTime| doc! { "status": "Cancelled", "granted_by": who, "date": date };
+        assert_eq!(own(entry(GRANTED_BY, day(7))), Some(OwnDate::Other));
+        assert_eq!(own(entry(GRANTED_BY, day(6))), None);
+        assert_eq!(own(entry("application.service", day(7))), None);
+        assert_eq!(own_date(None, None), None);
+        let opening = |reason| doc! { "status": "Active", "granted_by": GRANTED_BY, "date": day(7), "reason": reason };
+        assert_eq!(own(opening(ESTABLISHMENT_VERIFIED)), Some(OwnDate::OpenedByJob));
+        assert_eq!(own(opening("changed in recruiter")), Some(OwnDate::Other), "the documents have that date");
     }
 }

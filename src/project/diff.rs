@@ -4,7 +4,7 @@
 use bson::raw::{CStr, cstr};
 use bson::{DateTime, RawBsonRef, RawDocument, RawDocumentBuf};
 
-use super::closing::{HISTORY, closing_stands, is_closed_by_us, is_closed_elsewhere, is_own_date};
+use super::closing::{HISTORY, OwnDate, closing_stands, is_closed_by_us, is_closed_elsewhere, own_date};
 use super::written_fields::{WRITTEN, has_same_bytes, place, placed};
 use crate::model::{Offer, value};
 
@@ -121,12 +121,11 @@ impl<'a> Existing<'a> {
 struct Expected {
     status_changes: bool,
     closing_stands: bool,
-    /// True when the status follows a change that is later than the offer: the offer opens and nobody else closed it, or it was
-    /// our own closing that closed it.
+    /// True when the status follows a change that is later than the offer: the offer opens, or our own closing ends.
     follows: bool,
     is_newer: bool,
-    /// The later `updated_at` that stays, that of a closing or of our own change of the status; or that of the entry of a
-    /// new status. `None` for the date of the projection.
+    /// The later `updated_at` that stays: that of a closing, or that of our own change of the status. `None` for the
+    /// date of the projection.
     updated_at: Option<DateTime>,
 }
 
@@ -140,22 +139,24 @@ impl Expected {
         let projected = offer.fields.get_datetime("updated_at").ok();
         let is_later = projected.is_some() && stands > projected;
         // The history matters only for an offer with a later date. To read it each time would be slow.
-        let is_own = is_later && is_own_date(existing.history, stands);
+        let own = if is_later { own_date(existing.history, stands) } else { None };
+        // An offer has the date of its documents again, unless they do not have it: where a user is anonymised, or a
+        // time-based job opened the offer.
+        let has_no_other = own.is_some() && offer.hides_contact || own == Some(OwnDate::OpenedByJob);
+        let keeps_own = has_no_other && !status_changes;
         // The job may be closed too by now, for instance by `cancel-expired-offers`. The date of the closing stays.
         let stays_closed = !status_changes && !offer.status.is_open();
         let is_of_closing = is_later && stays_closed && is_closed_elsewhere(existing.history);
-        let keeps_date = is_later && (closing_stands || is_own && !status_changes || is_of_closing);
-        // A new status has the date of its entry where the documents would bring an earlier one back: readers of `updated_at`
-        // would not see it.
-        let of_entry = projected.max(Some(offer.status_change.date)).filter(|_| is_later && status_changes);
+        let keeps_date = is_later && (closing_stands || keeps_own || is_of_closing);
         let is_later_change = stands.is_some_and(|stands| offer.status_change.date > stands);
-        let opens = offer.status.is_open() && !is_closed_elsewhere(existing.history);
+        // A closing by somebody else no longer counts here: its job was edited after it, or it would stand.
+        let is_ours = offer.status.is_open() || is_closed_by_us(existing.history);
         Self {
             status_changes,
             closing_stands,
-            follows: status_changes && is_later_change && (opens || is_closed_by_us(existing.history)),
-            is_newer: is_later && !is_own,
-            updated_at: stands.filter(|_| keeps_date).or(of_entry),
+            follows: status_changes && is_later_change && is_ours,
+            is_newer: is_later && own.is_none(),
+            updated_at: stands.filter(|_| keeps_date),
         }
     }
 }

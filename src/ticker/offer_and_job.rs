@@ -179,8 +179,8 @@ impl<'a> Pair<'a> {
     /// Needs the history of the offer.
     #[must_use]
     pub(crate) fn is_of_application(&self) -> bool {
-        let is_own = closing::is_own_date(self.field(HISTORY.as_str()), self.date("updated_at"));
-        self.newest_wins && !is_own && self.owned_job.is_some_and(|owned| self.is_newer(owned))
+        let own = closing::own_date(self.field(HISTORY.as_str()), self.date("updated_at"));
+        self.newest_wins && own.is_none() && self.owned_job.is_some_and(|owned| self.is_newer(owned))
     }
 
     /// False where the job has another value than the offer and may be right. Then the event of the job is still to

@@ -90,6 +90,35 @@ async fn the_cancellation_of_a_removed_job_moves_the_date_once() {
     stopped(processor).await;
 }
 
+/// An edit of a sibling moves the date of every offer of an archived recruiter. That date is ours.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_dual_write_what_happened_to_a_job_while_its_recruiter_was_archived_shows_when_it_is_active_again() {
+    let test = TestDatabase::create("dates_archived").await;
+    let processor = started_with(&test, &[DUAL_WRITE]).await;
+    until_no_resync(&test.database).await;
+    let jobs = ["Boulanger", "Vendeur", "Pâtissier", "Cuisinier"];
+    let jobs = jobs.map(|title| with(job(title), doc! { "job_update_date": day(0) }));
+    let recruiter = with(recruiter(jobs), doc! { "updatedAt": day(0) });
+    test.collection("recruiters").insert_one(&recruiter).await.unwrap();
+    settled(&test.database).await;
+    let [filled, capped, provided, sibling] = job_ids(&recruiter)[..] else { panic!("four jobs") };
+    edit_job(&test, filled, doc! { "job_status": "Pourvue" }, day(1)).await;
+    close(&test, capped, Closing::Capped, day(1)).await;
+    close(&test, provided, Closing::Provided, day(1)).await;
+    set(&test, &recruiter, doc! { "status": "Archivé", "updatedAt": day(2) }).await;
+    edit_job(&test, capped, doc! { "job_description": "plus longue" }, day(3)).await;
+    settled(&test.database).await;
+    edit_job(&test, sibling, doc! { "job_description": "plus courte" }, day(4)).await;
+    settled(&test.database).await;
+    set(&test, &recruiter, doc! { "status": "Actif", "updatedAt": day(5) }).await;
+    let offers = offers::read(&test.database).await;
+    for (offer, status) in [(filled, "Filled"), (capped, "Active"), (provided, "Filled"), (sibling, "Active")] {
+        assert_eq!(text(&offers[&offer], "offer_status"), status, "{offer}");
+    }
+    assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 0);
+    stopped(processor).await;
+}
+
 /// A recruiter waits for its validation when it is created. The date of its offers is its own, later than that of the jobs.
 #[tokio::test(flavor = "multi_thread")]
 async fn in_dual_write_a_validated_recruiter_s_offers_open_and_follow_it_from_then_on() {

@@ -202,6 +202,45 @@ async fn note_all(test: &TestDatabase) {
 }
 
 /// An instance whose connections carry this name.
+/// A command that took the lease first would keep the standby from the stream until the command ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_beside_an_instance_that_stands_by_is_carried_out_by_that_instance() {
+    let test = TestDatabase::create("lease_standby").await;
+    test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
+    let mut leader = named(&test, "first").await;
+    until_no_resync(&test.database).await;
+    settled(&test.database).await;
+    let standby = named(&test, SECOND).await;
+    let signs = test.collection("stream_processor_instances");
+    eventually(PATIENCE, "it stands by", async || signs.find_one(doc! { "role": "standby" }).await.unwrap()).await;
+    leader.sigkill();
+    leader.until_ended().await;
+    let ended = Processor::command(&["backfill"], &test, &[]).await;
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert_eq!(leads(&standby).await, Some(1.0), "{}", ended.stderr);
+    let terms = state(&test.database, "lease").await.unwrap().get_i64("term").unwrap();
+    assert_eq!(terms, 2, "nobody else led in between: {}", ended.stderr);
+    stopped(standby).await;
+}
+
+/// The command holds the lease and reads no stream, so a wait for the position of the stream would be in vain.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verification_by_a_command_without_a_leader_does_not_wait_for_the_stream() {
+    let test = TestDatabase::create("lease_verification").await;
+    test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
+    let processor = started_with(&test, &[]).await;
+    until_no_resync(&test.database).await;
+    settled(&test.database).await;
+    stopped(processor).await;
+    write(&test, 1).await;
+    test.database.run_command(doc! { "profile": 2 }).await.unwrap();
+    let ended = Processor::command(&["jobs", "run", "verify", "--json"], &test, &[]).await;
+    assert_eq!(ended.code, 1, "{}\n{}", ended.stdout, ended.stderr);
+    let asked = doc! { "ns": format!("{}.stream_processor_state", test.name()), "command.filter._id": "checkpoint" };
+    let asked = test.collection("system.profile").count_documents(asked).await.unwrap();
+    assert!(asked < 20, "it asked {asked} times how far the stream is");
+}
+
 async fn named(test: &TestDatabase, name: &str) -> Processor {
     let separator = if test.uri.contains('?') { '&' } else { '?' };
     let uri = format!("{}{separator}appName={name}", test.uri);

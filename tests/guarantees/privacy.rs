@@ -4,9 +4,10 @@
 use bson::oid::ObjectId;
 use bson::{DateTime, Document, doc};
 use serde_json::Value;
+use xtask::golden::{TargetModel, put_target_validator};
 
 use crate::support::database::TestDatabase;
-use crate::support::fields::text;
+use crate::support::fields::{first_job, text};
 use crate::support::offers;
 use crate::support::processor::Processor;
 use crate::support::recruiters::{id, job, recruiter, with};
@@ -109,6 +110,34 @@ async fn the_offers_of_a_deleted_user_stay_anonymised_until_the_user_exists_agai
     assert_eq!(shown().await, ("Active".to_owned(), email), "the user is there again");
     stopped(processor).await;
     verify(&test, 0).await;
+}
+
+/// The target of the first day has no field for the user, so its offers do not name the user.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_offers_of_a_deleted_user_lose_their_contact_where_they_cannot_name_the_user() {
+    let test = TestDatabase::with_live_schema("privacy_unnamed").await;
+    put_target_validator(&test.database, TargetModel::Before, "error").await.unwrap();
+    let user = doc! { "_id": ObjectId::new(), "email": "user@example.org" };
+    let managed = with(recruiter([job("Boulanger")]), doc! { "managed_by": id(&user).to_hex() });
+    let other = recruiter([job("Vendeur")]);
+    test.collection("userswithaccounts").insert_one(&user).await.unwrap();
+    test.collection("recruiters").insert_many([&managed, &other]).await.unwrap();
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    settled(&test.database).await;
+    test.collection("userswithaccounts").delete_one(doc! { "_id": id(&user) }).await.unwrap();
+    settled(&test.database).await;
+    let edit = doc! { "$set": { "jobs.0.offer_title_custom": "Boulangère", "updatedAt": DateTime::now() } };
+    test.collection("recruiters").update_one(doc! { "_id": id(&managed) }, edit).await.unwrap();
+    settled(&test.database).await;
+    assert_eq!(Processor::command(&["resync", "--reason", "a test"], &test, &[]).await.code, 0);
+    let offers = offers::read(&test.database).await;
+    let [of_user, of_other] = [&managed, &other].map(|recruiter| &offers[&first_job(recruiter)]);
+    assert_eq!(of_user.get("managed_by"), None);
+    assert_eq!((text(of_user, "offer_status"), text(of_user, "apply_email")), ("Cancelled", "anonymized@example.com"));
+    assert_eq!(text(of_other, "apply_email"), text(&other, "email"));
+    verify(&test, 0).await;
+    stopped(processor).await;
 }
 
 /// The report of a verification that must end with this code.
