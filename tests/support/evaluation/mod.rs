@@ -60,6 +60,8 @@ pub(crate) struct JobOwner {
     pub updated_at: Option<bson::DateTime>,
     /// Every field of the offer; `None` while the job is a dead letter or skipped.
     pub offer: Option<Document>,
+    /// False where the recruiter has no address: it holds no job.
+    has_address: bool,
 }
 
 impl Default for Rules {
@@ -115,17 +117,24 @@ pub(crate) fn evaluate(source: &Source, rules: &Rules) -> Evaluation {
                 }
             }
             let updated_at = recruiter.get_datetime("updatedAt").ok().copied();
-            let owner = JobOwner { recruiter: recruiter_id, updated_at, offer: offer.ok() };
+            let owner = JobOwner { recruiter: recruiter_id, updated_at, offer: offer.ok(), has_address: !is_skipped };
             evaluation.job_owners.entry(id).or_default().push(owner);
         }
     }
     for (job, owners) in &mut evaluation.job_owners {
+        let duplicate = |recruiter| (format!("recruiters/{recruiter}/{job}"), "duplicate_job_id".to_owned());
         // The later one, then the one with the lower `_id`; in one recruiter the first.
         owners.sort_by_key(|owner| (std::cmp::Reverse(owner.updated_at), owner.recruiter));
-        for loser in owners.split_off(1) {
-            let dead_letter = format!("recruiters/{}/{job}", loser.recruiter);
-            evaluation.dead_letters.insert(dead_letter, "duplicate_job_id".to_owned());
-        }
+        let all: Vec<ObjectId> = owners.iter().map(|owner| owner.recruiter).collect();
+        let is_twice = |recruiter: ObjectId| all.iter().filter(|other| **other == recruiter).count() > 1;
+        owners.dedup_by_key(|owner| owner.recruiter);
+        // Where the job is twice, its dead letter says so, whether or not the first one can be projected.
+        let competes = |owner: &JobOwner| owner.offer.is_some() || owner.has_address && is_twice(owner.recruiter);
+        owners.sort_by_key(|owner| !competes(owner));
+        let losers = owners.iter().skip(1).filter(|owner| competes(owner)).map(|owner| owner.recruiter);
+        let twice = all.iter().copied().filter(|recruiter| is_twice(*recruiter));
+        evaluation.dead_letters.extend(losers.chain(twice).map(duplicate));
+        owners.truncate(1);
     }
     let anonymised = source.anonymized_recruiters.iter().flat_map(|recruiter| documents(recruiter.get("jobs")));
     let anonymised = anonymised.filter_map(|job| job.get_object_id("_id").ok());
