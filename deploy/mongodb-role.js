@@ -8,8 +8,9 @@
 //       roles: [{ role: "streamProcessor", db: "admin" }] })
 //
 // If the database has another name, replace "labonnealternance" below. While `setup` runs, the user also needs the role
-// dbAdmin. The privileges from stream_processor_job_runs on are for the time-based jobs: without them, set
-// ticker.enabled = false. A change stream of a database needs `find` on the whole database (MongoDB manual, "Change
+// dbAdmin, and insert, update and remove on stream_processor_setup. The privileges from stream_processor_job_runs on are for
+// the time-based jobs: without them, set ticker.enabled = false. Keep those on the oplog all the same, and those on
+// recruiters, which the mirror needs too. A change stream of a database needs `find` on the whole database (MongoDB manual, "Change
 // Streams", "Access Control"). The definition is JSON, and a test starts the service under exactly this role.
 const role =
 {

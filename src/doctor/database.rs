@@ -24,7 +24,7 @@ use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::refusal::Exit;
 use crate::service::label_guard;
-use crate::service::preflight::{self, Server};
+use crate::service::preflight::{self, Lacking, Server};
 use crate::service::right_database;
 use crate::setup::plan::{COLLECTIONS, index_name, indexes as wanted, same_keys};
 use crate::source::scan;
@@ -60,19 +60,27 @@ pub(super) async fn name(context: &Context) -> Check {
     }
 }
 
-/// One check for each missing privilege; a single check when none is missing.
+/// One check for each missing privilege; a single check when none is missing. Without some of them the service works, but
+/// tells less.
 pub(super) async fn privileges(context: &Context) -> Vec<Check> {
-    let lacking = match preflight::lacking(&context.database, context.settings.ticker.enabled).await {
+    let (needed, wanted) =
+        (preflight::needed(context.settings.ticker.enabled), preflight::wanted(context.settings.signals.enabled));
+    let database = &context.database;
+    let lacking = match futures::try_join!(preflight::lacking(database, needed), preflight::lacking(database, wanted)) {
         Ok(lacking) => lacking,
         Err(refusal) => return vec![Check::of_refusal("privileges", &refusal)],
     };
     let one = |place: &str, action: &str| {
         let place = if place.is_empty() { "the whole database" } else { place };
         let remedy = format!("grant `{action}` on {place} to the role of the user, see deploy/mongodb-role.js");
-        Check::failed("privileges", format!("{action} on {place} is not allowed"), remedy)
+        (format!("{action} on {place} is not allowed"), remedy)
     };
-    let checks: Vec<Check> =
-        lacking.iter().flat_map(|lack| lack.actions.iter().map(|action| one(lack.collection, action))).collect();
+    let each = |lacking: &[Lacking]| -> Vec<(String, String)> {
+        lacking.iter().flat_map(|lack| lack.actions.iter().map(|action| one(lack.collection, action))).collect()
+    };
+    let failed = each(&lacking.0).into_iter().map(|(found, remedy)| Check::failed("privileges", found, remedy));
+    let told = each(&lacking.1).into_iter().map(|(found, remedy)| Check::warning("privileges", found, remedy));
+    let checks: Vec<Check> = failed.chain(told).collect();
     match (checks.is_empty(), has_user(context).await) {
         (false, _) => checks,
         (true, Ok(true)) => vec![Check::ok("privileges", "all present")],

@@ -19,7 +19,9 @@ use crate::model::names::OUTBOX;
 use crate::model::names::ROLES;
 use crate::model::names::STATE;
 use crate::model::names::WatchedCollection;
-use crate::model::names::{APPLICATIONS, COURSES, SIRET_CACHE, UNSUBSCRIBED};
+use crate::model::names::{
+    APPLICATIONS, COURSES, EVENTS, FOREIGN_WRITES, INSTANCES, SIGNALS, SIRET_CACHE, UNSUBSCRIBED,
+};
 use crate::mongo::first_contact;
 use crate::mongo::reads::collection;
 use crate::refusal::Exit;
@@ -34,7 +36,7 @@ const OLDEST_VERSION: i64 = 6;
 /// # Errors
 /// A [`Refusal`] with the first fault.
 pub async fn check(database: &Database, partner_label: &str, with_jobs: bool) -> Result<(), Refusal> {
-    match lacking(database, with_jobs).await? {
+    match lacking(database, needed(with_jobs)).await? {
         lacking if lacking.is_empty() => {}
         lacking => return Err(refuse_lacking(database, &lacking)),
     }
@@ -146,6 +148,15 @@ fn needed_for_jobs() -> Vec<(&'static str, Vec<&'static str>)> {
     needed
 }
 
+/// The privileges without which the service works, but keeps no timeline, gives no signs of life and counts no foreign
+/// writes: the role of 1.0.0 has none of them. `with_signals` adds those of `signals.enabled`.
+#[must_use]
+pub fn wanted(with_signals: bool) -> Vec<(&'static str, Vec<&'static str>)> {
+    let mut wanted = [EVENTS, INSTANCES, FOREIGN_WRITES].map(|own| (own, vec!["insert", "update", "remove"])).to_vec();
+    wanted.extend(with_signals.then(|| (SIGNALS, vec!["update", "remove"])));
+    wanted
+}
+
 /// The missing privileges on one collection, or on the whole database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lacking {
@@ -162,11 +173,14 @@ impl std::fmt::Display for Lacking {
     }
 }
 
-/// The privileges that the service needs and the user does not have; empty where the server has no access control.
+/// The privileges among `asked` that the user does not have; empty where the server has no access control.
 ///
 /// # Errors
 /// A [`Refusal`] when the server does not answer, or when it requires a user and the connection string names none.
-pub async fn lacking(database: &Database, with_jobs: bool) -> Result<Vec<Lacking>, Refusal> {
+pub async fn lacking(
+    database: &Database,
+    asked: Vec<(&'static str, Vec<&'static str>)>,
+) -> Result<Vec<Lacking>, Refusal> {
     let status = command(database, doc! { "connectionStatus": 1, "showPrivileges": true }).await?;
     let info = status.get_document("authInfo").cloned().unwrap_or_default();
     let documents = |name: &str| -> Vec<Document> {
@@ -185,7 +199,7 @@ pub async fn lacking(database: &Database, with_jobs: bool) -> Result<Vec<Lacking
         actions.retain(|action| !allows(&granted, database.name(), collection, action));
         (!actions.is_empty()).then_some(Lacking { collection, actions })
     };
-    Ok(needed(with_jobs).into_iter().filter_map(missing).collect())
+    Ok(asked.into_iter().filter_map(missing).collect())
 }
 
 fn refuse_lacking(database: &Database, lacking: &[Lacking]) -> Refusal {

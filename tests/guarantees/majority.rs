@@ -13,7 +13,7 @@ use crate::support::failpoints::{mend, refuse_next, until_no_get_more};
 use crate::support::fields::{first_job, text};
 use crate::support::offers;
 use crate::support::recruiters::{PERSONAL, id, job, recruiter, with};
-use crate::support::runs::{started, started_with, stopped};
+use crate::support::runs::{ONE_STREAM, started_with, stopped};
 use crate::support::state::{gaps, settled, until_no_resync};
 use crate::support::waiting::{PATIENCE, cluster_time_now, eventually};
 
@@ -25,7 +25,7 @@ async fn the_address_of_a_user_who_was_anonymised_in_a_gap_does_not_come_back() 
     let set = ReplicaSet::start(&Options::default()).unwrap();
     let test = TestDatabase::create_on(&set.uri(), "majority_gap").await;
     let recruiter = delegated(&test).await;
-    let mut processor = started(&test).await;
+    let mut processor = started_with(&test, &[ONE_STREAM]).await;
     until_no_resync(&test.database).await;
     touch(&test.database, &recruiter, "Une fois de plus, de mémoire").await;
     settled(&test.database).await;

@@ -12,6 +12,7 @@ use xtask::mongod::{Options, ReplicaSet};
 
 use crate::support::browser::Browser;
 use crate::support::database::TestDatabase;
+use crate::support::failpoints::{mend, passing, refuse};
 use crate::support::processor::Processor;
 use crate::support::recruiters::{job, recruiter};
 use crate::support::runs::started_with;
@@ -93,6 +94,13 @@ fn stored_states() -> Vec<(&'static str, &'static str, Document)> {
             doc! { "_id": "pause", "since": now, "limit_at": later, "who": "x", "reason": "x", "term": 1_i64 },
         ),
         ("resyncing", state, resync),
+        (
+            "slowed",
+            state,
+            doc! { "_id": "throttle", "term": 3_i64, "slowed": {
+                "pressure": "replication_lag", "milliseconds": 14_000_i64, "stream": false, "since": now,
+            } },
+        ),
         ("differs", state, verification),
         ("waiting_for_corrections", "stream_processor_dead_letters", doc! { "reason": "unknown_job_status" }),
         ("shadow", state, phase("shadow")),
@@ -135,9 +143,13 @@ async fn axe_finds_nothing_on_a_standby_in_any_state_and_problems_lead_to_the_ru
     let test = TestDatabase::create("page_states").await;
     test.collection("recruiters").insert_many([recruiter([job("Boulanger")]), recruiter([])]).await.unwrap();
     let later = DateTime::from_millis(DateTime::now().timestamp_millis() + 600_000);
-    let held =
-        doc! { "_id": "lease", "holder": "another-host.example/4711/0badcafe", "term": 3_i64, "expires_at": later };
+    // Whoever may write into the database chooses the name. It must not widen the page.
+    let holder = format!("{}.example/4711/0badcafe", "another-host".repeat(40));
+    let held = doc! { "_id": "lease", "holder": &holder, "term": 3_i64, "expires_at": later };
     test.collection("stream_processor_state").insert_one(held).await.unwrap();
+    let sign =
+        doc! { "_id": &holder, "version": "1.0.0".repeat(60), "role": "leader", "since": later, "seen_at": later };
+    test.collection("stream_processor_instances").insert_one(sign).await.unwrap();
     fill(&test).await;
     let standby = Processor::start_ready(&test, &[ON]).await;
     let mut checked = Checked::open(&standby.url("/"));
@@ -162,6 +174,11 @@ async fn axe_finds_nothing_on_a_standby_in_any_state_and_problems_lead_to_the_ru
         }
         test.collection(collection).delete_one(doc! { "_id": id }).await.unwrap();
     }
+    let behind = doc! { "$set": { "lag": 42.0 } };
+    test.collection("stream_processor_state").update_one(doc! { "_id": "lease" }, behind).await.unwrap();
+    until_state(&standby, "catching_up").await;
+    checked.browser.load(&standby.url("/"));
+    checked.check("catching_up");
     checked.browser.load(&standby.url("/runbook"));
     checked.check("runbook");
     assert_eq!(checked.browser.complaints, Vec::<String>::new());
@@ -174,7 +191,8 @@ async fn axe_finds_nothing_on_a_leader_without_its_database_and_on_a_page_that_g
     let recruiters = (0..20).map(|_| recruiter([job("Boulanger"), job("Vendeur")]));
     test.collection("recruiters").insert_many(recruiters).await.unwrap();
     fill(&test).await;
-    let mut leader = started_with(&test, &[ON]).await;
+    // Long enough to look at the page before the instance is no longer ready.
+    let mut leader = started_with(&test, &[ON, ("STREAM_PROCESSOR__HEALTH__MAX_RETRY", "20s")]).await;
     until_no_resync(&test.database).await;
     settled(&test.database).await;
     let mut checked = Checked::open(&leader.url("/"));
@@ -185,6 +203,16 @@ async fn axe_finds_nothing_on_a_leader_without_its_database_and_on_a_page_that_g
     .await;
     checked.browser.load(&leader.url("/"));
     checked.check("in_step");
+    refuse(&test.database, "update", "jobs_partners", passing()).await;
+    let edit = doc! { "$set": { "jobs.0.offer_title_custom": "Boulangère" } };
+    test.collection("recruiters").update_one(doc! {}, edit).await.unwrap();
+    for state in ["retrying", "not_ready"] {
+        until_state(&leader, state).await;
+        checked.browser.load(&leader.url("/"));
+        checked.check(state);
+    }
+    mend(&test.database).await;
+    until_state(&leader, "in_step").await;
     set.member(0).kill();
     until_state(&leader, "no_database").await;
     checked.browser.load(&leader.url("/"));

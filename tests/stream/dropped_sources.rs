@@ -15,7 +15,7 @@ use crate::support::fields::{first_job, text};
 use crate::support::offers;
 use crate::support::processor::Processor;
 use crate::support::recruiters::{PERSONAL, id, job, recruiter, with};
-use crate::support::runs::{BRISK, started, stopped};
+use crate::support::runs::{BRISK, ONE_STREAM, started, started_with, stopped};
 use crate::support::state::{change_checkpoint, gaps, jobs, links, settled, state, until_no_resync};
 use crate::support::waiting::{PATIENCE, cluster_time_now, eventually};
 
@@ -233,7 +233,7 @@ async fn recruiters_that_are_dropped_in_a_gap_of_a_running_stream_count_as_dropp
 }
 
 async fn with_two_recruiters(test: &TestDatabase) -> (Processor, Vec<Document>) {
-    let processor = started(test).await;
+    let processor = started_with(test, &[ONE_STREAM]).await;
     let world: Vec<Document> = ["Boulanger", "Vendeur"].map(|title| recruiter([job(title)])).into();
     test.collection("recruiters").insert_many(&world).await.unwrap();
     settled(&test.database).await;

@@ -11,6 +11,10 @@ use super::processor::{Ended, Processor};
 pub(crate) const BRISK: [(&str, &str); 2] =
     [("STREAM_PROCESSOR__STREAM__AWAIT_TIME", "100ms"), ("STREAM_PROCESSOR__TOKENS__IDLE_INTERVAL", "1s")];
 
+/// Without the watch for foreign writes, which reads a stream of its own: a refused `getMore` is then one of the service's
+/// stream.
+pub(crate) const ONE_STREAM: (&str, &str) = ("STREAM_PROCESSOR__FOREIGN_WRITES__ENABLED", "false");
+
 /// A service that is ready.
 pub(crate) async fn started(test: &TestDatabase) -> Processor {
     started_with(test, &[]).await
