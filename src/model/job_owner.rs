@@ -1,6 +1,6 @@
 //! The job owner: the recruiter that owns the offer where several recruiters have a job with the same `_id`.
 //! The recruiter with the later `updatedAt` wins, then the one with the lower `_id`. A recruiter that cannot be projected
-//! does not compete: nobody else's offer would follow its job then.
+//! does not compete: it has no offer to show, and the offer of another one would stand still.
 //! Within one recruiter, the job at the lowest position wins (`Recruiter::repeated`).
 
 use std::cmp::Reverse;
