@@ -1,8 +1,10 @@
 //! What a command waits for before it is carried out, what the person is told of it, and what refuses the command.
 
-use mongodb::Database;
-use tokio::time::Instant;
+use std::time::Instant;
 
+use mongodb::Database;
+
+use crate::clock;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::instances::{self, StoredInstance};
@@ -61,14 +63,14 @@ impl Succession {
     /// [`Failure::Read`].
     pub(super) async fn awaits(&mut self, context: &Context) -> Result<bool, Failure> {
         let patience = 2 * context.settings.lease.duration;
-        if self.since.is_some_and(|since| since.elapsed() > patience) {
+        if self.since.is_some_and(|since| clock::instant() > since + patience) {
             return Ok(false);
         }
         let (now, all) = (server_time(&context.database).await?, instances::read(&context.database).await?);
         let stands_by = |instance: &StoredInstance| instance.role == "standby" && !instance.is_silent(now);
         let Some(standby) = all.into_iter().find(stands_by) else { return Ok(false) };
         if self.since.is_none() {
-            self.since = Some(Instant::now());
+            self.since = Some(clock::instant());
             tell(&format!("{} stands by and leads soon: it carries out the command", standby.name));
         }
         Ok(true)
