@@ -1,4 +1,4 @@
-//! Draws the curves of [`super::growth`] and [`super::soak`] as SVG. There is one file for each varied parameter and each measured quantity.
+//! Draws the curves of [`super::growth`] and [`mod@super::soak`] as SVG. There is one file for each varied parameter and each measured quantity.
 
 use std::collections::BTreeMap;
 use std::path::Path;
