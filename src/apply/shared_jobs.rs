@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bson::raw::cstr;
-use bson::{Bson, Document, RawBsonRef, doc};
+use bson::{RawBsonRef, doc};
 
 use super::job_chunk::JobChunk;
 use super::stages::{Findings, Stages, TouchedRecruiter};
@@ -151,12 +151,11 @@ impl Stages {
     ) -> Result<Vec<(JobId, JobOwner)>, Failure> {
         let ids: BTreeSet<RecruiterId> = asked.values().flatten().copied().collect();
         let ids: Vec<RecruiterId> = ids.into_iter().collect();
-        let mut wanted: Document = JobOwner::FIELDS.map(|name| (name.to_owned(), Bson::Int32(1))).into_iter().collect();
-        wanted.insert("jobs._id", 1);
         let mut found = Vec::new();
         for ids in ids.chunks(IDS_PER_READ) {
             let filter = doc! { "_id": { "$in": ids } };
-            let batches = find(&self.database, WatchedCollection::Recruiters.name(), filter, wanted.clone()).await?;
+            let batches =
+                find(&self.database, WatchedCollection::Recruiters.name(), filter, JobOwner::wanted()).await?;
             for document in documents(&batches) {
                 let document = document?;
                 let Some(owner) = JobOwner::of(document) else { continue };

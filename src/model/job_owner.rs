@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 
-use bson::{DateTime, RawBsonRef, RawDocument};
+use bson::{Bson, DateTime, Document, RawBsonRef, RawDocument};
 
 use super::ids::RecruiterId;
 use super::value;
@@ -26,6 +26,12 @@ impl JobOwner {
 
     /// The fields that [`Self::of`] reads beside `_id`.
     pub(crate) const FIELDS: [&str; 2] = ["updatedAt", "address"];
+
+    /// The projection of a read that asks which jobs the candidates hold.
+    #[must_use]
+    pub(crate) fn wanted() -> Document {
+        Self::FIELDS.into_iter().chain(["jobs._id"]).map(|name| (name.to_owned(), Bson::Int32(1))).collect()
+    }
 
     /// Makes the candidate of a recruiter's document. `None` if it has no address, because its jobs then have no offers
     /// (spec 02), or no ObjectId.

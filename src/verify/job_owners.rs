@@ -28,8 +28,8 @@ pub(super) struct OwnerRecord {
     pub jobs: Vec<JobId>,
 }
 
-/// The candidates for the ownership of these jobs: the recruiters that have the job and an address now. Only recruiters are searched
-/// that a link names, or whose establishment one of these offers shows.
+/// The candidates for the ownership of these jobs: the recruiters that have the job and an address now. Only recruiters are
+/// searched that a link names, or whose establishment one of these offers shows.
 pub(super) async fn contenders(
     database: &CausalDatabase,
     jobs: &BTreeSet<JobId>,
@@ -45,9 +45,7 @@ pub(super) async fn contenders(
     let filter = doc! { "$or": [
         { "_id": { "$in": linked } }, { "establishment_id": { "$in": shown.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>() } },
     ] };
-    let mut wanted: Document = JobOwner::FIELDS.map(|name| (name.to_owned(), Bson::Int32(1))).into_iter().collect();
-    wanted.insert("jobs._id", 1);
-    let batches = find(database, WatchedCollection::Recruiters.name(), filter, wanted).await?;
+    let batches = find(database, WatchedCollection::Recruiters.name(), filter, JobOwner::wanted()).await?;
     for document in documents(&batches) {
         let document = document?;
         let Some(owner) = JobOwner::of(document) else { continue };

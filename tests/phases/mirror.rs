@@ -199,6 +199,26 @@ async fn what_recruiters_lack_is_found_by_verify_and_filled_in_by_its_repair() {
     assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 0);
 }
 
+/// Neither holder competes for the offer. Its job is there all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offer_whose_job_two_recruiters_without_address_hold_makes_no_third_job() {
+    let shared = job("Boulanger");
+    let twins = [(); 2].map(|()| recruiter([shared.clone()]));
+    let test = in_shadow("mirror_shared", &twins).await;
+    let recruiters = test.collection("recruiters");
+    recruiters.update_many(doc! {}, doc! { "$set": { "address": "" } }).await.unwrap();
+    let moved = doc! { "establishment_id": "elsewhere", "workplace_siret": "99999999999999", "updated_at": LATER };
+    set(&test, id(&shared), moved).await;
+    let processor = started_with(&test, &[]).await;
+    until_no_resync(&test.database).await;
+    set(&test, id(&shared), doc! { "offer_title": "Boulangère" }).await;
+    settled(&test.database).await;
+    let all: Vec<Document> = recruiters.find(doc! {}).await.unwrap().try_collect().await.unwrap();
+    let jobs: Vec<Vec<ObjectId>> = all.iter().map(job_ids).collect();
+    assert_eq!(jobs, [[id(&shared)], [id(&shared)]]);
+    stopped(processor).await;
+}
+
 /// A service in phase `shadow` whose offers are those of the recruiters.
 pub(super) async fn mirrored<const N: usize>(
     name: &str,

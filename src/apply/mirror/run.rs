@@ -1,6 +1,6 @@
 //! Carries out touches of the mirror: reads our offers, finds the recruiters that hold their jobs, and mirrors them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::existing_jobs::Touched;
 use crate::apply::stages::{Findings, Stages};
@@ -101,15 +101,21 @@ impl Stages {
     /// The recruiters that hold these jobs by their links. Of several holders the job owner is taken.
     async fn holders_of(&self, ids: &BTreeSet<JobId>) -> Result<Jobs, Failure> {
         let linked = links::owners(&self.database, ids).await?;
-        let (shared, single): (HashMap<JobId, BTreeSet<RecruiterId>>, HashMap<JobId, BTreeSet<RecruiterId>>) =
+        let (shared, single): (BTreeMap<JobId, BTreeSet<RecruiterId>>, BTreeMap<JobId, BTreeSet<RecruiterId>>) =
             linked.into_iter().partition(|(_, recruiters)| recruiters.len() > 1);
         let mut holders: BTreeMap<JobId, RecruiterId> =
             single.into_iter().filter_map(|(job, recruiters)| Some((job, *recruiters.first()?))).collect();
         let mut owners: BTreeMap<JobId, JobOwner> = BTreeMap::new();
-        for (job, owner) in self.owners_now(&shared.into_iter().collect()).await? {
+        for (job, owner) in self.owners_now(&shared).await? {
             owners.entry(job).and_modify(|first| *first = owner.max(*first)).or_insert(owner);
         }
         holders.extend(owners.into_iter().map(|(job, owner)| (job, owner.recruiter())));
+        // Where none of them can be projected, the job is there all the same, and must not be added once more.
+        for (job, recruiters) in shared {
+            if let Some(first) = recruiters.first() {
+                holders.entry(job).or_insert(*first);
+            }
+        }
         // The job of an offer that stands under another label is not touched.
         let is_other = |job: JobId, recruiter: RecruiterId| {
             let known = self.dead_letters.get(&Address::of(recruiter, Some(job)));
