@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: measures the scenarios of spec 07, "Speed", and in the same run the raw limits of the machine.
 //! Both use one `mongod` with the live indexes. `cargo xtask growth` measures how time and memory grow. This is a crate of
-//! its own, so that the demo and the tests wait for none of it.
+//! its own, so that the demo waits for none of it.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stdout,
