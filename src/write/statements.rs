@@ -96,13 +96,13 @@ fn conditions(
     let latest = newest.and_then(|status_changes| latest(offer, fields, stood, status_changes));
     for name in DECIDES {
         match latest {
-            Some(latest) if name == cstr!("updated_at") => conditions.others.push(update_is_not_after(latest)),
+            Some(latest) if name == cstr!("updated_at") => conditions.add_expression(update_is_not_after(latest)),
             None if newest.is_some() && name == cstr!("updated_at") => {}
             _ => conditions.add(name, stood.get(name).ok().flatten()),
         }
     }
     if let Some(last) = stood.get(HISTORY).ok().flatten() {
-        conditions.others.push(last_entry_is(last));
+        conditions.add_expression(last_entry_is(last));
     }
     conditions.all()
 }
@@ -110,7 +110,7 @@ fn conditions(
 /// Conditions that fields still have their values. One comparison of two lists takes the place of many comparisons: it is
 /// cheaper to make and to carry out.
 #[derive(Default)]
-struct StillConditions {
+pub(crate) struct StillConditions {
     paths: RawArrayBuf,
     values: RawArrayBuf,
     /// The conditions that are no part of the comparison.
@@ -118,7 +118,8 @@ struct StillConditions {
 }
 
 impl StillConditions {
-    fn add(&mut self, name: &CStr, value: Option<RawBsonRef<'_>>) {
+    /// Adds that the field has this value; `None` means that it is missing. The name may have dots.
+    pub(crate) fn add(&mut self, name: &CStr, value: Option<RawBsonRef<'_>>) {
         match value {
             // In a list, a missing field and undefined become null.
             None | Some(RawBsonRef::Null | RawBsonRef::Undefined) => self.others.push(is_still(name, value)),
@@ -129,7 +130,13 @@ impl StillConditions {
         }
     }
 
-    fn all(mut self) -> RawArrayBuf {
+    /// Adds an expression that must be true.
+    pub(crate) fn add_expression(&mut self, expression: RawDocumentBuf) {
+        self.others.push(expression);
+    }
+
+    /// All conditions, as expressions.
+    pub(crate) fn all(mut self) -> RawArrayBuf {
         if !self.paths.is_empty() {
             self.others.push(rawdoc! { "$eq": [self.paths, { "$literal": self.values }] });
         }
@@ -140,12 +147,12 @@ impl StillConditions {
 /// Makes the expression of the `_id` that fails with [`NOT_AS_COMPARED`] unless all conditions hold. The server finds a
 /// document by a filter on `_id` alone in about a quarter less time than by a filter that also has these conditions
 /// (`docs/performance.md`, "Cost of conditions on a write").
-fn id_if(conditions: RawArrayBuf) -> RawDocumentBuf {
+pub(crate) fn id_if(conditions: RawArrayBuf) -> RawDocumentBuf {
     rawdoc! { "$cond": [{ "$and": conditions }, "$_id", { "$size": "$_id" }] }
 }
 
-/// The server's code for `$size` of a value that is no list. A statement of [`of_change`] fails with it, and so changes
-/// nothing, when the offer is not as it was compared.
+/// The server's code for `$size` of a value that is no list. A statement with [`id_if`] fails with it, and so changes
+/// nothing, when the document is not as it was compared.
 pub(crate) const NOT_AS_COMPARED: i32 = 17124;
 
 /// The operator of a statement that [only creates](Statement::only_creates).
@@ -332,7 +339,8 @@ pub(crate) fn literals(fields: &RawDocument) -> RawDocumentBuf {
     literals
 }
 
-fn add_literals(stage: &mut RawDocumentBuf, fields: &RawDocument) {
+/// Adds the fields to an aggregation stage, wrapped as by [`literals`].
+pub(crate) fn add_literals(stage: &mut RawDocumentBuf, fields: &RawDocument) {
     for (name, value) in fields.iter().flatten() {
         let mut literal = RawDocumentBuf::new();
         literal.append(cstr!("$literal"), value);

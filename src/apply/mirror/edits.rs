@@ -10,7 +10,7 @@ use crate::model::recruiter::Recruiter;
 use crate::model::value;
 use crate::project::written_fields::is_repetition;
 use crate::project::{Unprojection, is_active};
-use crate::write::statements::{Statement, still};
+use crate::write::statements::{Statement, StillConditions, add_literals, id_if};
 
 /// The date by which newest wins goes for one job.
 const JOB_DATE: &str = "job_update_date";
@@ -131,32 +131,24 @@ impl Edits {
         if self.jobs.is_empty() && agreement.agreed.is_empty() {
             return None;
         }
-        let mut conditions = RawArrayBuf::new();
-        let guards = agreement.agreed.keys().map(String::as_str).chain(["status", RECRUITER_DATE]);
-        guards.filter_map(|name| condition(document, name)).for_each(|one| conditions.push(one));
-        let (mut set, mut filters) = (Document::new(), RawArrayBuf::new());
-        for (place, (id, fields)) in self.jobs.iter().enumerate() {
+        let mut conditions = StillConditions::default();
+        for name in agreement.agreed.keys().map(String::as_str).chain(["status", RECRUITER_DATE]) {
+            conditions.add(&CString::try_from(name).ok()?, at(document, name));
+        }
+        for (id, fields) in &self.jobs {
             let job = recruiter.jobs.iter().find(|job| job.id == Some(*id))?.document();
-            let mut is_as_read = rawdoc! { "_id": *id };
             let names: BTreeSet<&str> = fields.keys().map(String::as_str).chain([JOB_DATE, "job_status"]).collect();
-            for (path, condition) in names.into_iter().filter_map(|name| named(job, name)) {
-                is_as_read.append(&path, condition);
-            }
-            conditions.push(rawdoc! { "jobs": { "$elemMatch": is_as_read } });
-            set.extend(fields.iter().map(|(name, value)| (format!("jobs.$[j{place}].{name}"), value.clone())));
-            let name = CString::try_from(format!("j{place}._id")).ok()?;
-            let mut filter = RawDocumentBuf::new();
-            filter.append(&name, *id);
-            filters.push(filter);
+            conditions.add_expression(job_is_still(*id, names.into_iter().map(|name| (name, at(job, name)))));
         }
-        set.extend(agreement.agreed.clone());
-        let mut update = RawDocumentBuf::new();
-        update.append(cstr!("$set"), RawDocumentBuf::try_from(&set).ok()?);
+        let mut set = rawdoc! { "_id": id_if(conditions.all()) };
+        add_literals(&mut set, &RawDocumentBuf::try_from(&agreement.agreed).ok()?);
+        if !self.jobs.is_empty() {
+            set.append(cstr!("jobs"), with_edits(&self.jobs)?);
+        }
         if let Some(newest) = self.newest.filter(|_| self.may_move(recruiter, agreement)) {
-            update.append(cstr!("$max"), rawdoc! { "updatedAt": newest });
+            set.append(cstr!("updatedAt"), rawdoc! { "$max": ["$updatedAt", newest] });
         }
-        let filter = rawdoc! { "_id": recruiter.id, "$and": conditions };
-        let body = rawdoc! { "q": filter, "u": update, "arrayFilters": filters };
+        let body = rawdoc! { "q": { "_id": recruiter.id }, "u": [{ "$set": set }] };
         Some(Statement { id: Some(recruiter.id.0), body })
     }
 
@@ -184,16 +176,47 @@ fn hidden_contact(anonymized_email: &str) -> [(&'static str, Option<&str>); 4] {
     [("email", Some(anonymized_email)), ("phone", None), ("first_name", None), ("last_name", None)]
 }
 
-fn condition(document: &RawDocument, name: &str) -> Option<RawDocumentBuf> {
-    let (path, still) = named(document, name)?;
-    let mut condition = RawDocumentBuf::new();
-    condition.append(&path, still);
-    Some(condition)
+/// Makes the expression that there is one such job and that these fields of it still have these values; `None` means that
+/// a field is missing.
+fn job_is_still<'a>(id: JobId, fields: impl Iterator<Item = (&'a str, Option<RawBsonRef<'a>>)>) -> RawDocumentBuf {
+    let (mut now, mut stood) = (RawArrayBuf::new(), RawArrayBuf::new());
+    for (name, value) in fields {
+        let path = format!("$$job.{name}");
+        // In a list, a missing field and undefined become null, so these are told by their types.
+        let of_type = match value {
+            None => "missing",
+            Some(RawBsonRef::Undefined) => "undefined",
+            Some(RawBsonRef::Null) => "null",
+            Some(value) => {
+                now.push(path);
+                stood.push(value);
+                continue;
+            }
+        };
+        now.push(rawdoc! { "$type": path });
+        stood.push(of_type);
+    }
+    let is_job = rawdoc! { "$eq": ["$$job._id", id] };
+    let found = rawdoc! { "$filter": { "input": jobs(), "as": "job", "cond": is_job } };
+    let now = rawdoc! { "$map": { "input": found, "as": "job", "in": now } };
+    rawdoc! { "$eq": [now, { "$literal": [stood] }] }
 }
 
-/// The name of a field with the condition that it is as it was read. `None` for a name that no field can have.
-fn named(document: &RawDocument, name: &str) -> Option<(CString, RawDocumentBuf)> {
-    Some((CString::try_from(name).ok()?, still(at(document, name))))
+/// Makes the expression of the jobs with these edits; `None` for a value that BSON cannot hold.
+fn with_edits(edits: &BTreeMap<JobId, Document>) -> Option<RawDocumentBuf> {
+    let mut branches = RawArrayBuf::new();
+    for (id, fields) in edits {
+        let fields = RawDocumentBuf::try_from(fields).ok()?;
+        let edited = rawdoc! { "$mergeObjects": ["$$job", { "$literal": fields }] };
+        branches.push(rawdoc! { "case": { "$eq": ["$$job._id", *id] }, "then": edited });
+    }
+    let edited = rawdoc! { "$switch": { "branches": branches, "default": "$$job" } };
+    Some(rawdoc! { "$map": { "input": jobs(), "as": "job", "in": edited } })
+}
+
+/// Makes the expression of the jobs. What is no list has none.
+fn jobs() -> RawDocumentBuf {
+    rawdoc! { "$cond": [{ "$isArray": "$jobs" }, "$jobs", []] }
 }
 
 /// The value at a dotted path, null included.
