@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
 use axum::http::{Method, Request};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -29,10 +29,18 @@ pub(crate) struct Caller {
 pub(crate) struct Answer {
     /// The HTTP status code.
     pub status: u16,
-    /// The header `Retry-After`; `None` where it is missing or is no number of seconds.
-    pub retry_after: Option<Duration>,
+    /// The headers of the answer.
+    pub headers: HeaderMap,
     /// The whole body, of at most one megabyte.
     pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The header `Retry-After`; `None` where it is missing or is no number of seconds.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        let seconds = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+        Some(Duration::from_secs(seconds))
+    }
 }
 
 /// The reason why a call has no usable answer.
@@ -102,13 +110,12 @@ impl Caller {
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, NoAnswer> {
         let answer = self.client.request(request).await.map_err(|_| NoAnswer::Unreachable)?;
         let (head, body) = answer.into_parts();
-        let seconds = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|error| {
             let is_too_long = error.downcast_ref::<http_body_util::LengthLimitError>().is_some();
             if is_too_long { NoAnswer::TooLong } else { NoAnswer::Unreachable }
         })?;
         let body = body.to_bytes().to_vec();
-        Ok(Answer { status: head.status.as_u16(), retry_after: seconds.map(Duration::from_secs), body })
+        Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
     }
 }
 

@@ -17,6 +17,7 @@ use super::key::{ConfigKey, Fallback, Section, ValueKind};
 use super::layers::{LayerEntry, Layers, Raw, nearest};
 use super::values::{Accepted, Checked, CheckedValue};
 use crate::schedule;
+use crate::traces::headers;
 
 /// The levels of the log.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -142,6 +143,7 @@ fn parse(raw: &Raw, kind: ValueKind) -> Result<CheckedValue, String> {
         ValueKind::BaseUrl => base_url(text(raw)?).map(CheckedValue::Text),
         ValueKind::ServiceUrl => service_url(text(raw)?).map(CheckedValue::Text),
         ValueKind::SentryDsn => sentry_dsn(text(raw)?).map(CheckedValue::Text),
+        ValueKind::Headers => trace_headers(text(raw)?).map(CheckedValue::Text),
         ValueKind::MongodbUri => mongodb_uri(text(raw)?).map(CheckedValue::Text),
         ValueKind::Database => database(text(raw)?).map(CheckedValue::Text),
         ValueKind::Link(places) => email_links::pattern(text(raw)?, places).map(CheckedValue::Text),
@@ -284,6 +286,10 @@ fn sentry_dsn(text: &str) -> Result<String, String> {
         // Its reasons never quote the DSN.
         Err(error) => Err(format!("is no DSN ({error})")),
     }
+}
+
+fn trace_headers(text: &str) -> Result<String, String> {
+    headers::parse(text).map(|_| text.to_owned())
 }
 
 fn mongodb_uri(text: &str) -> Result<String, String> {

@@ -33,6 +33,8 @@ pub enum ValueKind {
     ServiceUrl,
     /// The DSN of a project in Sentry.
     SentryDsn,
+    /// HTTP headers in the spelling of OpenTelemetry: `name=value` with a percent-encoded value, separated by commas.
+    Headers,
     /// A MongoDB connection string. Only its beginning is checked here; the driver checks the rest when it connects.
     MongodbUri,
     /// The name of a MongoDB database on which a change stream can be opened.
@@ -79,6 +81,7 @@ impl ValueKind {
                 "a URL that begins with `https://`, or with `http://` for this machine, without query or user".to_owned()
             }
             Self::SentryDsn => "a DSN of Sentry such as `https://key@sentry.example.com/1`".to_owned(),
+            Self::Headers => "headers such as `authorization=Bearer%20token,x-team=name`".to_owned(),
             Self::MongodbUri => "a connection string that begins with `mongodb://` or `mongodb+srv://`".to_owned(),
             Self::Database => "the name of a database, not `admin`, `local` or `config`".to_owned(),
             Self::Link(places) => {

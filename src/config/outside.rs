@@ -233,6 +233,14 @@ pub(super) fn traces() -> Section {
                 "Where traces are sent, with the whole path. Without it, none are made.",
             ),
             ConfigKey::new(
+                "traces.headers",
+                ValueKind::Headers,
+                Fallback::Unset("authorization=Bearer%20token"),
+                "Headers of each call, such as the key of the collector: `name=value`, percent-encoded, separated by commas.",
+            )
+            .secret(),
+            secret_file("traces.headers_file", "A file that holds the headers."),
+            ConfigKey::new(
                 "traces.sample_one_in",
                 ValueKind::Count { min: 1, max: 1_000_000 },
                 Fallback::Value("1"),

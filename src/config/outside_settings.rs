@@ -105,6 +105,8 @@ pub struct SentrySettings {
 pub struct TracesSettings {
     /// The URL to which traces are sent. `None`: no traces are made.
     pub endpoint: Option<String>,
+    /// The headers of each call, from `traces.headers` or the file of `traces.headers_file`.
+    pub headers: Option<SecretString>,
     /// One of so many traces is sent.
     pub sample_one_in: u32,
 }
@@ -114,6 +116,7 @@ impl TracesSettings {
         let one_in = "traces.sample_one_in";
         Ok(Self {
             endpoint: values.optional_text("traces.endpoint")?,
+            headers: values.secret("traces.headers")?,
             sample_one_in: u32::try_from(values.count(one_in)?).map_err(|_| disagreement(one_in))?,
         })
     }

@@ -101,9 +101,9 @@ fn meaning<T>(answer: &Answer, reading: Reading<T>) -> Meaning<T> {
         (Reading::Known(found), _) => Meaning::Known(found),
         (Reading::Unreadable, _) => Meaning::Again(DirectoryTrouble::Unreadable("unreadable")),
         (Reading::Refused, 401 | 403) => Meaning::Never(DirectoryTrouble::Down("not_allowed")),
-        (Reading::Refused, 429) => Meaning::Wait(answer.retry_after.unwrap_or(USUAL_WAIT)),
-        (Reading::Refused, 503) if answer.retry_after.is_some() => {
-            Meaning::Wait(answer.retry_after.unwrap_or(USUAL_WAIT))
+        (Reading::Refused, 429) => Meaning::Wait(answer.retry_after().unwrap_or(USUAL_WAIT)),
+        (Reading::Refused, 503) if answer.retry_after().is_some() => {
+            Meaning::Wait(answer.retry_after().unwrap_or(USUAL_WAIT))
         }
         (Reading::Refused, 500..=599) => Meaning::Again(DirectoryTrouble::Unreadable("failing")),
         (Reading::Refused, _) => Meaning::Never(DirectoryTrouble::Unreadable("unexpected")),

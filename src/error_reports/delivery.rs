@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::clock;
-use crate::outgoing::Caller;
+use crate::outgoing::{Answer, Caller};
 
 /// The capacity of the queue, in reports.
 const WAITING: usize = 32;
@@ -123,9 +123,8 @@ impl Courier {
             .header(CONTENT_TYPE, "application/x-sentry-envelope")
             .header(HeaderName::from_static("x-sentry-auth"), key);
         let answer = caller.call(request, Bytes::from(body)).await.map_err(|error| format!("the server {error}"))?;
-        if answer.status == 429 {
-            let pause = answer.retry_after.unwrap_or(PAUSE).min(LONGEST_PAUSE);
-            self.silent_until = Some(clock::instant() + pause);
+        if let Some(pause) = asked_pause(&answer) {
+            self.silent_until = Some(clock::instant() + pause.min(LONGEST_PAUSE));
         }
         if answer.status < 300 { Ok(()) } else { Err(format!("the server answers {}", answer.status)) }
     }
@@ -138,5 +137,45 @@ impl Courier {
             Ok(()) if failed => info!("error reports can be sent again"),
             Ok(()) | Err(_) => {}
         }
+    }
+}
+
+/// The pause that the server asks for. `X-Sentry-Rate-Limits` may also come with an accepted report, and replaces
+/// `Retry-After` (<https://develop.sentry.dev/sdk/expected-features/rate-limiting/>).
+fn asked_pause(answer: &Answer) -> Option<Duration> {
+    match answer.headers.get("x-sentry-rate-limits").and_then(|limits| limits.to_str().ok()) {
+        Some(limits) => limits.split(',').filter_map(pause_of_limit).max(),
+        None => (answer.status == 429).then(|| answer.retry_after().unwrap_or(PAUSE)),
+    }
+}
+
+/// The pause of one limit, `seconds:categories:…`; `None` for one that is not about reports of errors. A limit without
+/// categories is about all.
+fn pause_of_limit(limit: &str) -> Option<Duration> {
+    let mut parts = limit.trim().split(':');
+    let seconds: f64 = parts.next()?.trim().parse().ok()?;
+    let categories = parts.next().unwrap_or_default();
+    let is_ours = categories.is_empty() || categories.split(';').any(|category| category.trim() == "error");
+    is_ours.then(|| Duration::try_from_secs_f64(seconds.ceil()).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_is_that_of_the_limits_about_errors() {
+        let answer = |status, headers: &[(&'static str, &str)]| {
+            let pairs = headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
+            asked_pause(&Answer { status, headers: pairs.collect(), body: Vec::new() }).map(|pause| pause.as_secs())
+        };
+        let [limits, later] = ["x-sentry-rate-limits", "retry-after"];
+        assert_eq!(answer(200, &[]), None);
+        assert_eq!(answer(429, &[]), Some(60));
+        assert_eq!(answer(429, &[(later, "7")]), Some(7));
+        assert_eq!(answer(200, &[(limits, "30:transaction:key, 2700:default;error:organization")]), Some(2_700));
+        assert_eq!(answer(200, &[(limits, "90::organization")]), Some(90));
+        assert_eq!(answer(429, &[(limits, "30:transaction:key"), (later, "7")]), None);
+        assert_eq!(answer(429, &[(limits, "x:error, -1:error, 1e300:error")]), None);
     }
 }

@@ -91,7 +91,7 @@ pub(crate) async fn lead(
     stages.sampler = Some(Arc::clone(&sampler));
     // The reader may be one batch ahead of the pipeline, not more: memory is bounded.
     let (outbox, inbox) = mpsc::channel(settings.stream.batch_max.div_ceil(EVENTS_PER_REPLY));
-    let handles = LeaderHandles::new(fence, through, validity.clone(), known.subscribe());
+    let handles = LeaderHandles::new(fence, through, validity.clone(), known.subscribe(), stages.throttle.clone());
     let (initial, positions) = (settings.phase.initial, store.clone());
     let mut maintenance =
         MaintenanceWorker::new(start.resync, handles.fence.clone(), initial, Arc::clone(&known), positions);

@@ -209,7 +209,8 @@ async fn carry_out(
     // A command does not read the stream, so it does not get past what an earlier crash left.
     stages.take_over(&lease.completeness, 1).await?;
     let mut apply = Apply::new(stages);
-    let handles = LeaderHandles::new(fence, through, validity.clone(), known.subscribe());
+    let handles =
+        LeaderHandles::new(fence, through, validity.clone(), known.subscribe(), apply.stages.throttle.clone());
     let mut maintenance = MaintenanceWorker::new(None, handles.fence.clone(), initial, known, lead::store(context));
     // The command is slowed as a leader's work is.
     let (throttle, ended) = (apply.stages.throttle.clone(), stop.child_token());

@@ -37,12 +37,14 @@ use crate::write::statements::Statement;
 use crate::write::transaction::{Fence, Transaction};
 
 /// The number of offers in one transaction: small enough that a transaction seldom meets another writer.
-pub(crate) const CHUNK: usize = 100;
+pub(crate) const CHUNK: u32 = 100;
 /// After so many documents in a row with a fault that may pass, the database is at fault, and the run fails.
 const STUCK: u32 = 10;
 /// The fields of an offer that every change needs.
 const ALWAYS: [&str; 4] = ["updated_at", "offer_status", "offer_status_history", "apply_email"];
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// The longest wait for the throttle between two checks of the run.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// The interval at which a command in the pipeline is checked for its end.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -114,7 +116,22 @@ impl JobContext {
         self.write_access.is_none()
     }
 
-    /// Checks that the run may go on. Every job calls this before each chunk.
+    /// Waits until the throttle allows the next step, and checks that the run may go on. Every job calls this before each
+    /// chunk that it writes.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub async fn begin_step(&mut self) -> Result<(), Unfinished> {
+        loop {
+            self.check()?;
+            let wait = self.write_access.as_mut().map(|access| access.begin_step(self.report.changed));
+            let Some(wait) = wait.filter(|wait| !wait.is_zero()) else { return Ok(()) };
+            // The run still notices that it must end, or that the ceiling is taken back.
+            pause(&self.stop, wait.min(LONGEST_WAIT)).await;
+        }
+    }
+
+    /// Checks that the run may go on.
     ///
     /// # Errors
     /// [`Interruption::Stopping`], [`Interruption::LeaseLost`], [`Interruption::PhaseChanged`].
@@ -224,7 +241,8 @@ impl JobContext {
         fields: &PairFields,
         plan: &PairPlan<'_>,
     ) -> Result<(), Unfinished> {
-        let mut chunks: Vec<&[JobId]> = offers.chunks(CHUNK).rev().collect();
+        let size = self.write_access.as_ref().map_or(CHUNK, |access| access.throttle.step_size(CHUNK));
+        let mut chunks: Vec<&[JobId]> = offers.chunks(size as usize).rev().collect();
         while let Some(chunk) = chunks.pop() {
             match self.chunk(chunk, fields, plan).await {
                 Ok(()) => self.stuck = 0,
@@ -266,7 +284,7 @@ impl JobContext {
     async fn chunk(&mut self, offers: &[JobId], fields: &PairFields, plan: &PairPlan<'_>) -> Result<(), Unfinished> {
         let mut attempts = Attempts::default();
         loop {
-            self.check()?;
+            self.begin_step().await?;
             match self.chunk_once(offers, fields, plan).await {
                 Ok((matched, sum)) => {
                     self.report.matched += matched;

@@ -35,6 +35,7 @@ use crate::retry::Delays;
 use crate::tasks::pause;
 use crate::traces;
 use crate::write::lease_check::Validity;
+use crate::write::throttle::Throttle;
 use crate::write::transaction::Fence;
 
 /// The number of attempts at a run before it has failed.
@@ -74,6 +75,8 @@ pub(crate) struct LeaderHandles {
     validity: watch::Receiver<Validity>,
     /// The phase as it was last read from the database.
     phase: watch::Receiver<Followed>,
+    /// The throttle of the leadership.
+    throttle: Throttle,
     pub offer_write_lock: OfferWriteLock,
     /// The signal that wakes the pipeline when a command is stored for it.
     pub wake: Arc<Notify>,
@@ -87,8 +90,17 @@ impl LeaderHandles {
         through: BTreeMap<String, DateTime>,
         validity: watch::Receiver<Validity>,
         phase: watch::Receiver<Followed>,
+        throttle: Throttle,
     ) -> Self {
-        Self { fence, through, validity, phase, offer_write_lock: OfferWriteLock::default(), wake: Arc::default() }
+        Self {
+            fence,
+            through,
+            validity,
+            phase,
+            throttle,
+            offer_write_lock: OfferWriteLock::default(),
+            wake: Arc::default(),
+        }
     }
 }
 
@@ -301,6 +313,7 @@ impl Ticker {
             }
             // Changes of earlier attempts stay, so they count for the run.
             job.report.changed = changed;
+            job.write_access.iter_mut().for_each(|access| access.throttled = changed);
             let Err(unfinished) = job_order.run(&mut job).await else {
                 return Ok((RunEnd::of(&job.report), job.report));
             };
@@ -322,10 +335,19 @@ impl Ticker {
     }
 
     fn job_context(&self, id: &str, times: RunTimes) -> JobContext {
-        let LeaderHandles { fence, validity, phase, offer_write_lock, wake, .. } = self.handles.clone();
-        let known = phase.borrow().phase;
-        let access =
-            WriteAccess { fence, validity, phase, offer_write_lock, wake, run: id.to_owned(), stored_at: None };
+        let LeaderHandles { fence, validity, phase, throttle, offer_write_lock, wake, .. } = self.handles.clone();
+        let (known, run) = (phase.borrow().phase, id.to_owned());
+        let access = WriteAccess {
+            fence,
+            validity,
+            phase,
+            offer_write_lock,
+            wake,
+            throttle,
+            throttled: 0,
+            run,
+            stored_at: None,
+        };
         JobContext {
             context: self.context.clone(),
             now: times.now,

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use axum::body::Bytes;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, HeaderMap};
 use axum::http::{Method, Request};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
@@ -22,6 +22,8 @@ use crate::outgoing::Caller;
 #[derive(Debug)]
 pub(super) struct Exporter {
     url: String,
+    /// The headers of the configuration.
+    headers: HeaderMap,
     caller: Caller,
     /// Where calls run. The runtime of the service must not be kept busy by them, nor keep them waiting.
     runtime: Mutex<Runtime>,
@@ -32,15 +34,18 @@ pub(super) struct Exporter {
 
 impl Exporter {
     /// `None` if the system gives no runtime.
-    pub(super) fn new(url: String, caller: Caller, resource: &Resource) -> Option<Self> {
+    pub(super) fn new(url: String, headers: HeaderMap, caller: Caller, resource: &Resource) -> Option<Self> {
         let runtime = Mutex::new(Builder::new_current_thread().enable_all().build().ok()?);
-        Some(Self { url, caller, runtime, resource: resource.into(), fails: AtomicBool::new(false) })
+        Some(Self { url, headers, caller, runtime, resource: resource.into(), fails: AtomicBool::new(false) })
     }
 
     fn send(&self, spans: Vec<SpanData>) -> Result<(), String> {
         let resource_spans = group_spans_by_resource_and_scope(spans, &self.resource);
         let body = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
-        let request = Request::builder().method(Method::POST).uri(&self.url);
+        let mut request = Request::builder().method(Method::POST).uri(&self.url);
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
         let request = request.header(CONTENT_TYPE, "application/x-protobuf");
         let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = runtime.block_on(self.caller.call(request, Bytes::from(body)));

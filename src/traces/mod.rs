@@ -3,11 +3,13 @@
 //! `traces.endpoint` no span is made.
 
 mod export;
+pub(crate) mod headers;
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider};
+use secrecy::ExposeSecret as _;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 use tracing::{Span, Subscriber, info_span};
@@ -51,7 +53,9 @@ impl Traces {
                 KeyValue::new("deployment.environment.name", environment),
             ])
             .build();
-        let exporter = Exporter::new(url, Caller::new(PATIENCE).ok()?, &resource)?;
+        // The headers were checked with the configuration.
+        let headers = settings.headers.as_ref().map(|text| headers::parse(text.expose_secret())).transpose().ok()?;
+        let exporter = Exporter::new(url, headers.unwrap_or_default(), Caller::new(PATIENCE).ok()?, &resource)?;
         let bounds = BatchConfigBuilder::default()
             .with_max_queue_size(WAITING)
             .with_max_export_batch_size(SPANS_PER_CALL)

@@ -93,7 +93,7 @@ pub(crate) enum ThrottleChange {
 
 /// The throttle of one leadership. Clones share it. The default one slows nothing.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Throttle(Arc<Mutex<State>>);
+pub struct Throttle(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {

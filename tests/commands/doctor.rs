@@ -178,7 +178,27 @@ async fn the_service_runs_under_exactly_the_role_of_the_deployment_and_each_priv
     for trouble in ["WARN", "ERROR"] {
         assert!(!ended.stderr.contains(trouble), "{}", ended.stderr);
     }
+    setup_works_under_the_privileges_that_it_asks_for(&test, &admin, &set.uri_for("installer", PASSWORD)).await;
     each_privilege_that_lacks_is_named(&test, &admin, &uri).await;
+}
+
+/// As docs/migration.md says it.
+async fn setup_works_under_the_privileges_that_it_asks_for(test: &TestDatabase, admin: &Database, uri: &str) {
+    let place = doc! { "db": test.name(), "collection": "stream_processor_setup" };
+    let privileges = [doc! { "resource": place, "actions": ["insert", "update", "remove"] }];
+    let role = doc! { "createRole": "setup", "privileges": &privileges[..], "roles": [] };
+    admin.run_command(role).await.unwrap();
+    let administers = doc! { "role": "dbAdmin", "db": test.name() };
+    let roles: [Bson; 3] = ["streamProcessor".into(), "setup".into(), administers.into()];
+    let user = doc! { "createUser": "installer", "pwd": PASSWORD, "roles": &roles[..] };
+    admin.run_command(user).await.unwrap();
+    for arguments in [&["setup"][..], &["setup", "--down"]] {
+        let ended = Processor::command(arguments, test, &[("MONGODB_URI", uri), ON]).await;
+        assert_eq!(ended.code, 0, "{arguments:?}: {}{}", ended.stdout, ended.stderr);
+    }
+    let as_service = uri.replace("installer:", "service:");
+    let refused = Processor::command(&["setup"], test, &[("MONGODB_URI", &as_service), ON]).await;
+    assert!(refused.code != 0 && refused.stderr.contains("dbAdmin"), "{}: {}", refused.code, refused.stderr);
 }
 
 async fn each_privilege_that_lacks_is_named(test: &TestDatabase, admin: &Database, uri: &str) {

@@ -76,7 +76,7 @@ async fn a_resync_by_hand_repairs_what_no_event_tells_beside_an_instance_and_wit
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_is_cancelled_while_it_runs_and_before_it_begins() {
     let test = TestDatabase::create("command_cancelled").await;
-    let processor = started(&test).await;
+    let processor = started_with(&test, &[SLOW]).await;
     until_no_resync(&test.database).await;
     many_spoiled(&test).await;
     let mut running = Processor::spawn(&["backfill"], &test, &[]);
@@ -122,7 +122,7 @@ async fn a_command_that_a_pause_interrupted_is_cancelled_during_the_pause() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_a_pause_interrupts_goes_on_after_it_where_it_was() {
     let test = TestDatabase::create("command_paused").await;
-    let processor = started(&test).await;
+    let processor = started_with(&test, &[SLOW]).await;
     until_no_resync(&test.database).await;
     let right = many_spoiled(&test).await;
     let mut command = Processor::spawn(&["backfill", "--json"], &test, &[]);
@@ -137,7 +137,7 @@ async fn a_command_that_a_pause_interrupts_goes_on_after_it_where_it_was() {
     let done: Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!(done["recruiters"], MANY);
     // Found as they should be: those of the step that was under way, and no earlier ones.
-    assert!(done["unchanged"].as_u64().unwrap() <= 1_000, "it began again at the first recruiter: {done}");
+    assert!(done["unchanged"].as_u64().unwrap() <= 200, "it began again at the first recruiter: {done}");
     offers::assert_same(&right, &offers::read(&test.database).await);
     stopped(processor).await;
 }
@@ -146,7 +146,7 @@ async fn a_command_that_a_pause_interrupts_goes_on_after_it_where_it_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backfill_whose_instance_is_killed_is_finished_from_where_it_was() {
     let test = TestDatabase::create("command_killed").await;
-    let short = [("STREAM_PROCESSOR__LEASE__DURATION", "3s")];
+    let short = [("STREAM_PROCESSOR__LEASE__DURATION", "3s"), SLOW];
     let mut first = started_with(&test, &short).await;
     until_no_resync(&test.database).await;
     let right = many_spoiled(&test).await;
@@ -160,7 +160,7 @@ async fn a_backfill_whose_instance_is_killed_is_finished_from_where_it_was() {
     let printed: Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!(printed["recruiters"], MANY);
     // Found as they should be: those of the step that was under way, and no earlier ones.
-    assert!(printed["unchanged"].as_u64().unwrap() <= 1_000, "it began again at the first recruiter: {printed}");
+    assert!(printed["unchanged"].as_u64().unwrap() <= 200, "it began again at the first recruiter: {printed}");
     offers::assert_same(&right, &offers::read(&test.database).await);
     stopped(second).await;
 }
@@ -168,7 +168,7 @@ async fn a_backfill_whose_instance_is_killed_is_finished_from_where_it_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_is_interrupted_leaves_its_work_to_the_instance() {
     let test = TestDatabase::create("command_interrupted").await;
-    let processor = started(&test).await;
+    let processor = started_with(&test, &[SLOW]).await;
     until_no_resync(&test.database).await;
     let right = many_spoiled(&test).await;
     let mut command = Processor::spawn(&["backfill"], &test, &[]);
@@ -310,8 +310,9 @@ fn recruiter_with_unknown_status() -> Document {
     recruiter([with(job("Vendeur"), doc! { "job_status": "?" })])
 }
 
-/// So many that a command works on them for a while.
-const MANY: usize = 10_000;
+/// So many that a command works on them for seconds under [`SLOW`], in steps of 200.
+const MANY: usize = 1_000;
+const SLOW: (&str, &str) = ("STREAM_PROCESSOR__THROTTLE__MAX_WRITES_PER_SECOND", "200");
 
 /// Many recruiters, whose offers are spoiled; gives back the offers as they were.
 async fn many_spoiled(test: &TestDatabase) -> BTreeMap<ObjectId, Document> {
@@ -331,7 +332,7 @@ async fn spoil(test: &TestDatabase) {
 
 /// The command under way, once two steps are done.
 async fn progress(test: &TestDatabase) -> Option<Document> {
-    let running = doc! { "state": "running", "progress.recruiters": { "$gte": 2_000 } };
+    let running = doc! { "state": "running", "progress.recruiters": { "$gte": 400 } };
     test.collection("stream_processor_commands").find_one(running).await.unwrap()
 }
 

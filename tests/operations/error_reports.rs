@@ -121,7 +121,9 @@ async fn a_server_that_is_down_or_silent_or_full_changes_nothing() {
     let nobody = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
     let silent = WebServer::start(|_, _| Answer::Stall).await;
     let full = WebServer::start(|_, _| Answer::Later(429, 3_600)).await;
-    for url in [format!("http://{nobody}"), silent.url(), full.url()] {
+    let limits = ("x-sentry-rate-limits", "60:transaction:key, 3600:default;error:organization");
+    let limiting = WebServer::start(move |_, _| Answer::With(200, limits)).await;
+    for url in [format!("http://{nobody}"), silent.url(), full.url(), limiting.url()] {
         let test = TestDatabase::create("reports_down").await;
         let processor = started_with(&test, &[("SENTRY_DSN", &dsn(&url))]).await;
         until_no_resync(&test.database).await;
@@ -137,11 +139,15 @@ async fn a_server_that_is_down_or_silent_or_full_changes_nothing() {
         assert!(test.collection("jobs_partners").find_one(offer).await.unwrap().is_some(), "{url}");
         let told = stopped(processor).await.stderr;
         assert_eq!(told.matches(DROPPED).count(), 2, "{told}");
-        if url != silent.url() {
+        if url == limiting.url() {
+            assert!(!told.contains("cannot be sent"), "the server took the report: {told}");
+        } else if url != silent.url() {
             assert_eq!(told.matches("error reports cannot be sent").count(), 1, "it is told once: {told}");
         }
     }
-    assert_eq!(full.asked().len(), 1, "a server that wants none for an hour is not asked again");
+    for server in [full, limiting] {
+        assert_eq!(server.asked().len(), 1, "a server that wants none for an hour is not asked again");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use xtask::mongod::{Options, ReplicaSet};
 
 use crate::support::browser::Browser;
 use crate::support::database::TestDatabase;
-use crate::support::failpoints::{mend, passing, refuse};
+use crate::support::failpoints::{freeze, mend, passing, refuse};
 use crate::support::processor::Processor;
 use crate::support::recruiters::{job, recruiter};
 use crate::support::runs::started_with;
@@ -37,10 +37,14 @@ impl Checked {
         Self { browser: Browser::open(url, true), axe: fs::read_to_string(package.join("axe.min.js")).unwrap() }
     }
 
-    /// Checks the page that is shown, on a phone and on a desk, in light and dark.
+    /// Checks the page that is shown, on a phone in light and on a desk in dark; the usual states, and all for screenshots, also the
+    /// other way round.
     fn check(&mut self, state: &str) {
         self.browser.evaluate(&format!("{};0", self.axe));
-        for (width, is_dark) in [(360, false), (360, true), (1600, false), (1600, true)] {
+        let all = [(360, false), (1600, true), (360, true), (1600, false)];
+        let is_usual = ["standing_by", "in_step"].contains(&state);
+        let checked = if is_usual || std::env::var_os("STREAM_PROCESSOR_SCREENSHOTS").is_some() { 4 } else { 2 };
+        for (width, is_dark) in all.into_iter().take(checked) {
             self.browser.resize(width, is_dark);
             let found = self.browser.evaluate_promise(CHECK);
             assert_eq!(found, json!([]), "{state}, {width} pixels, dark: {is_dark}");
@@ -65,7 +69,8 @@ fn write_decoded(base64: &str, file: &Path) {
 
 async fn until_state(processor: &Processor, wanted: &str) {
     eventually(PATIENCE, wanted, async || {
-        let status: Value = serde_json::from_str(&processor.http_get("/api/status").await.1).unwrap();
+        let (_, status) = processor.try_get("/api/status").await?;
+        let status: Value = serde_json::from_str(&status).unwrap();
         (status["verdict"]["state"] == wanted).then_some(())
     })
     .await;
@@ -174,9 +179,38 @@ async fn axe_finds_nothing_on_a_standby_in_any_state_and_problems_lead_to_the_ru
         }
         test.collection(collection).delete_one(doc! { "_id": id }).await.unwrap();
     }
+    let behind = doc! { "$set": { "lag_seconds": 42.0 } };
+    test.collection("stream_processor_state").update_one(doc! { "_id": "lease" }, behind).await.unwrap();
+    until_state(&standby, "catching_up").await;
+    checked.browser.load(&standby.url("/"));
+    checked.check("catching_up");
     checked.browser.load(&standby.url("/runbook"));
     checked.check("runbook");
     assert_eq!(checked.browser.complaints, Vec::<String>::new());
+}
+
+/// The server answers nobody who asks for the lease, so what lasts an instant can be looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn axe_finds_nothing_while_nobody_leads_and_on_an_instance_that_starts() {
+    let set = ReplicaSet::start(&Options::default()).unwrap();
+    let test = TestDatabase::create_on(&set.uri(), "page_starting").await;
+    let state = test.collection("stream_processor_state");
+    let later = DateTime::from_millis(DateTime::now().timestamp_millis() + 600_000);
+    let held = doc! { "_id": "lease", "holder": "host/1/0", "term": 3_i64, "expires_at": later };
+    state.insert_one(held).await.unwrap();
+    let standby = Processor::start_ready(&test, &[ON]).await;
+    until_state(&standby, "standing_by").await;
+    let mut checked = Checked::open(&standby.url("/"));
+    freeze(&test.database, &["findAndModify"], 60_000).await;
+    state.delete_one(doc! { "_id": "lease" }).await.unwrap();
+    until_state(&standby, "no_leader").await;
+    checked.browser.load(&standby.url("/"));
+    checked.check("no_leader");
+    let starting = Processor::start(&test, &[ON]);
+    until_state(&starting, "starting").await;
+    checked.browser.load(&starting.url("/"));
+    checked.check("starting");
+    mend(&test.database).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

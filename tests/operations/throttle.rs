@@ -7,7 +7,7 @@ use xtask::mongod::{Options, ReplicaSet};
 use crate::support::database::TestDatabase;
 use crate::support::failpoints;
 use crate::support::processor::Processor;
-use crate::support::recruiters::{PERSONAL, id, job, recruiter};
+use crate::support::recruiters::{PERSONAL, id, job, recruiter, with};
 use crate::support::runs::{started, started_with, stopped};
 use crate::support::state::{end_lease, settled, until_no_resync};
 use crate::support::waiting::{PATIENCE, eventually};
@@ -111,6 +111,33 @@ async fn a_ceiling_holds_a_replay_up() {
     assert_eq!(order(&test, "off").await, Value::Null);
     assert_eq!(replay.until_ended().await.code, 0);
     assert_eq!(wrong().await, 0);
+    stopped(processor).await;
+}
+
+/// With one write a second, the job would take five minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ceiling_holds_a_time_based_job_up() {
+    let test = TestDatabase::create("throttle_job").await;
+    let past = DateTime::from_millis(1_700_000_000_000);
+    let expired = || with(job("Boulanger"), doc! { "job_expiration_date": past });
+    let all: Vec<Document> = (0..300).map(|_| recruiter([expired()])).collect();
+    test.collection("recruiters").insert_many(&all).await.unwrap();
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    settled(&test.database).await;
+    let offers = test.collection("jobs_partners");
+    let active = async || offers.count_documents(doc! { "offer_status": "Active" }).await.unwrap();
+    assert_eq!(active().await, 300);
+    assert_eq!(order(&test, "1").await, 1);
+    let mut run = Processor::spawn(&["jobs", "run", "cancel-expired-offers"], &test, &[]);
+    eventually(PATIENCE, "the job writes", async || (active().await < 300).then_some(())).await;
+    for _ in 0..4 {
+        edited(&test, &all[299..]).await;
+    }
+    assert!(active().await > 200, "{} are left", active().await);
+    assert_eq!(order(&test, "off").await, Value::Null);
+    assert_eq!(run.until_ended().await.code, 0);
+    assert_eq!(active().await, 0);
     stopped(processor).await;
 }
 

@@ -116,6 +116,31 @@ async fn a_receiver_that_is_down_or_silent_changes_nothing_and_one_trace_in_many
     assert!(sampled.asked().is_empty(), "of a few traces, none is chosen");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_wants_a_key_gets_it_and_nobody_else_is_shown_it() {
+    let test = TestDatabase::create("traces_key").await;
+    let server = WebServer::start(|_, _| Answer::Say(200, String::new())).await;
+    let endpoint = format!("{}/v1/traces", server.url());
+    let headers = ("STREAM_PROCESSOR__TRACES__HEADERS", "authorization=Bearer%20c0ffee,x-team=lba");
+    let settings = [(ENDPOINT, endpoint.as_str()), headers];
+    let processor = started_with(&test, &settings).await;
+    until_no_resync(&test.database).await;
+    let shown = Processor::command(&["config", "show"], &test, &settings).await;
+    assert!(shown.code == 0 && !shown.stdout.contains("c0ffee"), "{}", shown.stdout);
+    let log = stopped(processor).await.stderr;
+    assert!(!log.contains("c0ffee"), "{log}");
+    let asked = server.asked();
+    assert!(!asked.is_empty());
+    for asked in asked {
+        assert_eq!(asked.authorization.as_deref(), Some("Bearer c0ffee"));
+        assert_eq!(asked.headers["x-team"], "lba");
+    }
+    let wrong = [(ENDPOINT, endpoint.as_str()), ("STREAM_PROCESSOR__TRACES__HEADERS", "c0ffee")];
+    let refused = Processor::command(&["run"], &test, &wrong).await;
+    assert_eq!(refused.code, 2, "{}", refused.stderr);
+    assert!(refused.stderr.contains("traces.headers") && !refused.stderr.contains("c0ffee"), "{}", refused.stderr);
+}
+
 /// All spans that the server was sent.
 fn spans(server: &WebServer) -> Vec<Span> {
     let requests = server.asked().into_iter().map(|asked| ExportTraceServiceRequest::decode(&asked.bytes[..]).unwrap());

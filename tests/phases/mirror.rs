@@ -40,6 +40,35 @@ async fn an_edit_and_a_closing_reach_the_job_and_leave_its_siblings_as_they_are(
     stopped(processor).await;
 }
 
+/// The update computes the whole list of jobs, and checks null, undefined and missing fields by their types.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_beside_odd_values_changes_none_of_them() {
+    let inner = doc! { "$deep": 1, "a.b": 2, "c": Bson::Undefined };
+    let odd = doc! {
+        "null": Bson::Null, "undefined": Bson::Undefined, "zero": -0.0, "long": 7_i64, "least": Bson::MinKey,
+        "list": [Bson::Undefined, Bson::Null, inner, Vec::<Bson>::new(), "$jobs"],
+    };
+    let dated = |date: Bson| with(job("Boulanger"), doc! { "job_update_date": date, "odd": &odd });
+    let mut undated = dated(Bson::Null);
+    undated.remove("job_update_date");
+    let jobs = [dated(Bson::Null), dated(Bson::Undefined), undated, dated("hier".into())];
+    let recruiter = with(recruiter(jobs), doc! { "updatedAt": Bson::Null, "odd": &odd });
+    let (test, [recruiter], processor) = mirrored("mirror_odd", [recruiter]).await;
+    let mut expected = recruiter.clone();
+    for (place, edited) in job_ids(&recruiter).into_iter().enumerate() {
+        set(&test, edited, doc! { "offer_title": "$odd", "updated_at": LATER }).await;
+        settled(&test.database).await;
+        let job = expected.get_array_mut("jobs").unwrap()[place].as_document_mut().unwrap();
+        job.insert("offer_title_custom", "$odd");
+        job.insert("job_update_date", LATER);
+        let stands = read(&test, id(&recruiter)).await;
+        assert_eq!(of(&stands, edited), of(&expected, edited));
+    }
+    let stands = read(&test, id(&recruiter)).await;
+    assert_eq!((&stands.get("jobs"), stands.get("odd")), (&expected.get("jobs"), expected.get("odd")));
+    stopped(processor).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_offer_gets_a_job_and_a_recruiter_where_there_is_none_and_all_others_stay_as_they_are() {
     let unnamed = recruiter([]);

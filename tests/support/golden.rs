@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use bson::oid::ObjectId;
 use bson::{Document, doc};
 use mongodb::Database;
+use mongodb::options::{Acknowledgment, CollectionOptions, WriteConcern};
 use xtask::golden;
 
 /// One write of `ops.ejson.gz`.
@@ -89,9 +90,11 @@ impl Operation {
         }
     }
 
-    /// Writes it.
+    /// Writes it. It does not wait for a majority: the next operation, or who reads the stream, waits long enough.
     pub(crate) async fn apply(&self, database: &Database) {
-        let collection = database.collection::<Document>(&self.collection);
+        let alone = WriteConcern::builder().w(Acknowledgment::Nodes(1)).build();
+        let options = CollectionOptions::builder().write_concern(alone).build();
+        let collection = database.collection_with_options::<Document>(&self.collection, options);
         let outcome = match &self.write {
             Write::Insert(document) => collection.insert_one(document).await.map(drop),
             Write::Update { filter, update } => collection.update_one(filter.clone(), update.clone()).await.map(drop),

@@ -27,6 +27,8 @@ pub(crate) enum Answer {
     Say(u16, String),
     /// The same with `Retry-After` in seconds.
     Later(u16, u64),
+    /// A status and a header.
+    With(u16, (&'static str, &'static str)),
     /// Nothing.
     Stall,
 }
@@ -88,6 +90,7 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
         Answer::Later(status, seconds) => {
             (StatusCode::from_u16(status).unwrap(), [("retry-after", seconds.to_string())]).into_response()
         }
+        Answer::With(status, header) => (StatusCode::from_u16(status).unwrap(), [header]).into_response(),
         Answer::Stall => std::future::pending().await,
     }
 }

@@ -192,9 +192,10 @@ impl<'a> Attempt<'a> {
 
     fn projected_with<'e>(&self, edits: impl Iterator<Item = &'e Edit>) -> Option<Offer> {
         let edited = Edited::new(self.recruiter, self.job, edits)?;
-        let recruiter = RecruiterFields::read(&edited.recruiter).ok()?;
-        let job = JobFields::read(&edited.job).ok()?;
-        project(&recruiter, self.id, &job, self.references, self.settings).ok()
+        let recruiter = edited.recruiter.as_deref().map(RecruiterFields::read).transpose().ok()?;
+        let job = edited.job.as_deref().map(JobFields::read).transpose().ok()?;
+        let (recruiter, job) = (recruiter.as_ref().unwrap_or(self.recruiter), job.as_ref().unwrap_or(self.job));
+        project(recruiter, self.id, job, self.references, self.settings).ok()
     }
 
     fn compared(&self, projected: Offer) -> Projected {

@@ -32,10 +32,10 @@ impl Edit {
     }
 }
 
-/// A recruiter and a job with their edits.
+/// A recruiter and a job with their edits; `None` for one that nothing edits.
 pub(super) struct Edited {
-    pub recruiter: RawDocumentBuf,
-    pub job: RawDocumentBuf,
+    pub recruiter: Option<RawDocumentBuf>,
+    pub job: Option<RawDocumentBuf>,
 }
 
 impl Edited {
@@ -54,7 +54,11 @@ impl Edited {
         }
         // The jobs of a recruiter are heavy, and no projection of one job reads them.
         let recruiter = recruiter.named().filter(|(name, _)| name.as_str() != "jobs");
-        Some(Self { recruiter: applied(recruiter, &of_recruiter)?, job: applied(job.named(), &of_job)? })
+        let recruiter = (!of_recruiter.is_empty()).then(|| applied(recruiter, &of_recruiter));
+        let job = (!of_job.is_empty()).then(|| applied(job.named(), &of_job));
+        // `None` inside `Some` is an edit that BSON cannot hold.
+        let is_held = recruiter != Some(None) && job != Some(None);
+        is_held.then(|| Self { recruiter: recruiter.flatten(), job: job.flatten() })
     }
 }
 

@@ -132,7 +132,7 @@ async fn anonymize(job: &mut JobContext, recruiter: RecruiterId, latest: DateTim
     failpoint::passed("orphan-found");
     let (mut attempts, mut most) = (Attempts::default(), MOST);
     let changed = loop {
-        job.check()?;
+        job.begin_step().await?;
         match transaction(job, recruiter, latest, most).await {
             Ok(Some(changed)) => break changed,
             Ok(None) => return Ok(()),

@@ -77,7 +77,7 @@ pub async fn anonymize(job: &mut JobContext, user: UserId, latest: Option<DateTi
     }
     let mut attempts = Attempts::default();
     loop {
-        job.check()?;
+        job.begin_step().await?;
         rest.fill(job, &mut cursor).await?;
         let cause = match part(job, &rest).await {
             Ok(AnonymizationStep::NoUser) => return Ok(()),

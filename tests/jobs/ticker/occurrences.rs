@@ -264,6 +264,8 @@ async fn hold(test: &TestDatabase, term: i64) -> WriteAccess {
         offer_write_lock: OfferWriteLock::default(),
         wake: Arc::default(),
         run: String::new(),
+        throttle: Default::default(),
+        throttled: 0,
         stored_at: None,
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use bson::oid::ObjectId;
 use bson::{Bson, DateTime, Document, doc};
+use futures::TryStreamExt as _;
 use mongodb::Database;
 use rand::Rng as _;
 use rand::rngs::StdRng;
@@ -65,7 +66,7 @@ impl Population {
         };
         let templates =
             golden::recruiters()?.into_iter().filter(|recruiter| is_plain(recruiter) && is_known(recruiter));
-        let mut templates: Vec<Document> = templates.collect();
+        let mut templates: Vec<Document> = accepted(database, templates.collect()).await?;
         templates.iter_mut().try_for_each(|template| prepare(template, shape))?;
         let mut residents = Vec::with_capacity(shape.recruiters);
         let recruiters = database.collection::<Document>("recruiters");
@@ -88,6 +89,19 @@ impl Population {
         };
         (0..count).filter_map(edit).collect()
     }
+}
+
+/// Those of these recruiters that the validator of the collection accepts. The platform writes no others. Its validators only
+/// warn, and a warning costs the server more than the write.
+async fn accepted(database: &Database, templates: Vec<Document>) -> Result<Vec<Document>, Failure> {
+    let collections = database.list_collections().filter(doc! { "name": "recruiters" }).await?;
+    let collections: Vec<_> = collections.try_collect().await?;
+    let validator = collections.into_iter().find_map(|it| it.options.validator).unwrap_or_default();
+    let judged = database.collection::<Document>("judged_recruiters");
+    judged.insert_many(templates).await?;
+    let accepted = judged.find(validator).sort(doc! { "_id": 1 }).await?.try_collect().await?;
+    judged.drop().await?;
+    Ok(accepted)
 }
 
 /// The ids of the existing users and the SIRETs of the existing training centres.
