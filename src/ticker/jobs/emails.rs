@@ -22,6 +22,7 @@ use crate::model::user_id::user_id;
 use crate::model::value;
 use crate::mongo::reads::{documents, find};
 use crate::ticker::job_context::JobContext;
+use crate::write::throttle::Throttle;
 
 /// The maximal number of items in [`Later`], so that the memory of a run is bounded.
 const LATER: usize = 10_000;
@@ -211,7 +212,10 @@ fn with_links(subject: &Subject, template: Template, recipient: &Recipient, link
 
 /// The mailer of a run. `None` in a dry run. `None` also where a setting is wrong, and then the run has given up.
 pub(super) async fn mailer(job: &mut JobContext) -> Option<Mailer> {
-    let writer = job.fence()?.writer.clone();
+    let access = job.write_access.as_mut()?;
+    // A reminder must not be late because of a busy server. `smtp.rate` bounds what the run writes.
+    access.throttle = Throttle::default();
+    let writer = access.fence.writer.clone();
     if let Err(failure) = outbox::prepare(&job.context.database).await {
         // Without the indexes, messages are sent all the same.
         tracing::warn!(error = %failure, "old messages are not deleted: the user may not create the indexes of the outbox");
