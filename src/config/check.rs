@@ -13,11 +13,11 @@ use url::{Host, Url};
 use super::effective;
 use super::email_links;
 use super::fault::{ConfigFault, ConfigFaults, Origin};
+use super::headers;
 use super::key::{ConfigKey, Fallback, Section, ValueKind};
 use super::layers::{LayerEntry, Layers, Raw, nearest};
 use super::values::{Accepted, Checked, CheckedValue};
 use crate::schedule;
-use crate::traces::headers;
 
 /// The levels of the log.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];

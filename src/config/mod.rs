@@ -8,6 +8,7 @@ mod effective;
 mod email_links;
 mod fault;
 mod foreign_writes;
+pub(crate) mod headers;
 mod key;
 mod layers;
 mod outside;

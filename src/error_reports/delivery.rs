@@ -140,13 +140,12 @@ impl Courier {
     }
 }
 
-/// The pause that the server asks for. `X-Sentry-Rate-Limits` may also come with an accepted report, and replaces
+/// The pause that the server asks for. `X-Sentry-Rate-Limits` may also come with an accepted report, and goes before
 /// `Retry-After` (<https://develop.sentry.dev/sdk/expected-features/rate-limiting/>).
 fn asked_pause(answer: &Answer) -> Option<Duration> {
-    match answer.headers.get("x-sentry-rate-limits").and_then(|limits| limits.to_str().ok()) {
-        Some(limits) => limits.split(',').filter_map(pause_of_limit).max(),
-        None => (answer.status == 429).then(|| answer.retry_after().unwrap_or(PAUSE)),
-    }
+    let limits = answer.headers.get_all("x-sentry-rate-limits").iter().filter_map(|limits| limits.to_str().ok());
+    let pause = limits.flat_map(|limits| limits.split(',')).filter_map(pause_of_limit).max();
+    pause.or_else(|| (answer.status == 429).then(|| answer.retry_after().unwrap_or(PAUSE)))
 }
 
 /// The pause of one limit, `seconds:categories:…`; `None` for one that is not about reports of errors. A limit without
@@ -161,13 +160,18 @@ fn pause_of_limit(limit: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderMap;
+
     use super::*;
 
     #[test]
     fn the_pause_is_that_of_the_limits_about_errors() {
         let answer = |status, headers: &[(&'static str, &str)]| {
-            let pairs = headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
-            asked_pause(&Answer { status, headers: pairs.collect(), body: Vec::new() }).map(|pause| pause.as_secs())
+            let mut all = HeaderMap::new();
+            for (name, value) in headers {
+                all.append(HeaderName::from_static(name), value.parse().unwrap());
+            }
+            asked_pause(&Answer { status, headers: all, body: Vec::new() }).map(|pause| pause.as_secs())
         };
         let [limits, later] = ["x-sentry-rate-limits", "retry-after"];
         assert_eq!(answer(200, &[]), None);
@@ -175,7 +179,9 @@ mod tests {
         assert_eq!(answer(429, &[(later, "7")]), Some(7));
         assert_eq!(answer(200, &[(limits, "30:transaction:key, 2700:default;error:organization")]), Some(2_700));
         assert_eq!(answer(200, &[(limits, "90::organization")]), Some(90));
-        assert_eq!(answer(429, &[(limits, "30:transaction:key"), (later, "7")]), None);
-        assert_eq!(answer(429, &[(limits, "x:error, -1:error, 1e300:error")]), None);
+        assert_eq!(answer(429, &[(limits, "30:transaction:key"), (later, "7")]), Some(7));
+        assert_eq!(answer(200, &[(limits, "30:transaction:key"), (limits, "8:error:key")]), Some(8));
+        assert_eq!(answer(200, &[(limits, "x:error, -1:error, 1e300:error")]), None);
+        assert_eq!(answer(429, &[(limits, "x:error")]), Some(60));
     }
 }

@@ -116,8 +116,7 @@ impl JobContext {
         self.write_access.is_none()
     }
 
-    /// Waits until the throttle allows the next step, and checks that the run may go on. Every job calls this before each
-    /// chunk that it writes.
+    /// Waits until the throttle allows the next step, and checks that the run may go on. Called before each chunk of writes.
     ///
     /// # Errors
     /// As [`Self::check`].

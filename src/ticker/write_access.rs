@@ -33,6 +33,11 @@ pub struct WriteAccess {
 }
 
 impl WriteAccess {
+    /// Counts documents that a step wrote, and that are not in the report, against the ceiling of writes.
+    pub(super) fn wrote(&self, documents: u64) {
+        self.throttle.step_wrote(documents);
+    }
+
     /// Counts the documents that the run has changed so far against the ceiling of writes. Returns the time to wait before
     /// the next step; zero when the step begins now.
     pub(super) fn begin_step(&mut self, changed: u64) -> Duration {

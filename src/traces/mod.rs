@@ -3,7 +3,6 @@
 //! `traces.endpoint` no span is made.
 
 mod export;
-pub(crate) mod headers;
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
@@ -19,7 +18,7 @@ use tracing_subscriber::layer::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
 use self::export::Exporter;
-use crate::config::TracesSettings;
+use crate::config::{TracesSettings, headers};
 use crate::outgoing::Caller;
 use crate::version;
 

@@ -2,7 +2,8 @@
 //! `recruiters`, and nothing else is touched.
 
 use bson::oid::ObjectId;
-use bson::{Bson, DateTime, Document, doc};
+use bson::raw::{RawArrayBuf, cstr};
+use bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
 use futures::TryStreamExt as _;
 
 use crate::support::database::TestDatabase;
@@ -66,6 +67,35 @@ async fn an_edit_beside_odd_values_changes_none_of_them() {
     }
     let stands = read(&test, id(&recruiter)).await;
     assert_eq!((&stands.get("jobs"), stands.get("odd")), (&expected.get("jobs"), expected.get("odd")));
+    stopped(processor).await;
+}
+
+/// MongoDB 6.0 would end itself, or lose one of the two values.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_has_a_name_twice_stays_as_it_is_and_is_told_until_it_is_corrected() {
+    let (test, [recruiter], processor) = mirrored("mirror_twice", [recruiter([job("Boulanger")])]).await;
+    let offer = first_job(&recruiter);
+    let mut twice = RawDocumentBuf::try_from(&with(job("Boulanger"), doc! { "_id": offer, "twice": 1 })).unwrap();
+    twice.append(cstr!("twice"), 2);
+    let mut fields = recruiter.clone();
+    fields.remove("jobs");
+    let mut repeated = RawDocumentBuf::try_from(&fields).unwrap();
+    repeated.append(cstr!("jobs"), RawArrayBuf::from_iter([twice]));
+    let all = test.database.collection::<RawDocumentBuf>("recruiters");
+    all.replace_one(doc! {}, &repeated).await.unwrap();
+    settled(&test.database).await;
+    set(&test, offer, doc! { "offer_title": "Boulangère", "updated_at": LATER }).await;
+    settled(&test.database).await;
+    assert_eq!(all.find_one(doc! {}).await.unwrap().unwrap(), repeated);
+    let letters = test.collection("stream_processor_dead_letters");
+    let told = letters.find_one(doc! { "reason": "not_invertible" }).await.unwrap().unwrap();
+    assert_eq!(text(&told, "detail"), "twice");
+
+    test.collection("recruiters").replace_one(doc! {}, &recruiter).await.unwrap();
+    settled(&test.database).await;
+    settled(&test.database).await;
+    assert_eq!(text(&of(&read(&test, id(&recruiter)).await, offer), "offer_title_custom"), "Boulangère");
+    assert_eq!(letters.count_documents(doc! {}).await.unwrap(), 0);
     stopped(processor).await;
 }
 

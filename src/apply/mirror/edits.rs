@@ -134,6 +134,10 @@ impl Edits {
         let mut conditions = StillConditions::default();
         for name in agreement.agreed.keys().map(String::as_str).chain(["status", RECRUITER_DATE]) {
             conditions.add(&CString::try_from(name).ok()?, at(document, name));
+            // A field inside a document is asked for only there. The server would put a document in the place of another value.
+            if let Some((outer, _)) = name.split_once('.') {
+                conditions.add_expression(rawdoc! { "$eq": [{ "$type": format!("${outer}") }, "object"] });
+            }
         }
         for (id, fields) in &self.jobs {
             let job = recruiter.jobs.iter().find(|job| job.id == Some(*id))?.document();
@@ -150,6 +154,13 @@ impl Edits {
         }
         let body = rawdoc! { "q": { "_id": recruiter.id }, "u": [{ "$set": set }] };
         Some(Statement { id: Some(recruiter.id.0), body })
+    }
+
+    /// A name that the recruiter, or a job with edits, has twice. The server loses one of the two values when it computes
+    /// such a document, and MongoDB 6.0 ends itself where the field is set.
+    pub(super) fn repeated_name(&self, document: &RawDocument, recruiter: &Recruiter<'_>) -> Option<String> {
+        let edited = recruiter.jobs.iter().filter(|job| job.id.is_some_and(|id| self.jobs.contains_key(&id)));
+        std::iter::once(document).chain(edited.map(|job| job.document())).find_map(repeated_name)
     }
 
     /// True when a later `updatedAt` moves the date of no offer: the recruiter is active, and each job has a date of
@@ -174,6 +185,12 @@ pub(super) fn is_anonymised(offer: &RawDocument, anonymized_email: &str) -> bool
 /// The contact of a recruiter, and what stands in its place once it is anonymised.
 fn hidden_contact(anonymized_email: &str) -> [(&'static str, Option<&str>); 4] {
     [("email", Some(anonymized_email)), ("phone", None), ("first_name", None), ("last_name", None)]
+}
+
+fn repeated_name(document: &RawDocument) -> Option<String> {
+    let mut names: Vec<&str> = document.iter().flatten().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    names.array_windows().find(|[one, next]| one == next).map(|[name, _]| (*name).to_owned())
 }
 
 /// Makes the expression that there is one such job and that these fields of it still have these values; `None` means that

@@ -196,7 +196,12 @@ impl Stages {
                 told.dead_letters.insert(Address::Offer(id), not_invertible(names));
             }
         }
-        read.edits.statement(read.document, &read.recruiter, &agreement)
+        let statement = read.edits.statement(read.document, &read.recruiter, &agreement)?;
+        let Some(repeated) = read.edits.repeated_name(read.document, &read.recruiter) else { return Some(statement) };
+        for id in read.edits.lost(&agreement).into_keys() {
+            told.dead_letters.insert(Address::Offer(id), not_invertible([repeated.clone()]));
+        }
+        None
     }
 
     /// Sends the statements. Returns the recruiters that may be unwritten, because somebody else changed one.

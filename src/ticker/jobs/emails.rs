@@ -213,7 +213,7 @@ fn with_links(subject: &Subject, template: Template, recipient: &Recipient, link
 /// The mailer of a run. `None` in a dry run. `None` also where a setting is wrong, and then the run has given up.
 pub(super) async fn mailer(job: &mut JobContext) -> Option<Mailer> {
     let access = job.write_access.as_mut()?;
-    // A reminder must not be late because of a busy server. `smtp.rate` bounds what the run writes.
+    // `smtp.rate` bounds what the run writes.
     access.throttle = Throttle::default();
     let writer = access.fence.writer.clone();
     if let Err(failure) = outbox::prepare(&job.context.database).await {

@@ -10,8 +10,8 @@ use percent_encoding::percent_decode_str;
 /// The reason in words, without the value.
 pub(crate) fn parse(text: &str) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
-    for (place, pair) in text.split(',').enumerate() {
-        let place = place + 1;
+    // A comma at the end is usual.
+    for (place, pair) in (1..).zip(text.trim().trim_end_matches(',').split(',')) {
         let (name, value) = pair.split_once('=').ok_or_else(|| format!("has no `=` in header {place}"))?;
         let name: HeaderName = name.trim().parse().map_err(|_| format!("has a wrong name in header {place}"))?;
         let value: Vec<u8> = percent_decode_str(value.trim()).collect();
@@ -29,7 +29,7 @@ mod tests {
 
     #[test]
     fn headers_are_read_as_opentelemetry_writes_them() {
-        let headers = parse("authorization=Basic%20YTpi=, X-Team = one%2Ctwo ").unwrap();
+        let headers = parse("authorization=Basic%20YTpi=, X-Team = one%2Ctwo ,").unwrap();
         let shown: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
         assert_eq!(shown, [("authorization", &b"Basic YTpi="[..]), ("x-team", b"one,two")]);
         assert!(headers.values().all(HeaderValue::is_sensitive));
