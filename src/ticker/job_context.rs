@@ -37,7 +37,7 @@ use crate::write::statements::Statement;
 use crate::write::transaction::{Fence, Transaction};
 
 /// The number of offers in one transaction: small enough that a transaction seldom meets another writer.
-pub(crate) const CHUNK: u32 = 100;
+const CHUNK: u32 = 100;
 /// After so many documents in a row with a fault that may pass, the database is at fault, and the run fails.
 const STUCK: u32 = 10;
 /// The fields of an offer that every change needs.

@@ -118,14 +118,14 @@ async fn introduce(job: &mut JobContext, mailer: Option<&Mailer>) -> Result<(), 
     let mut cursor = job.cursor(OFFERS, job.ours(selects(job.now))).await?;
     let mut later = Later::default();
     while let Some(offers) = job.next::<JobId>(&mut cursor).await? {
-        for offers in offers.chunks(CHUNK as usize) {
+        for offers in offers.chunks(CHUNK) {
             if !introduce_some(job, mailer, offers, &unsubscribed, Some(&mut later)).await? {
                 return Ok(());
             }
         }
     }
     let later: Vec<JobId> = later.in_turn().into_iter().map(|(offer, _)| offer).collect();
-    for offers in later.chunks(CHUNK as usize) {
+    for offers in later.chunks(CHUNK) {
         if !introduce_some(job, mailer, offers, &unsubscribed, None).await? {
             return Ok(());
         }
