@@ -43,8 +43,6 @@ const STUCK: u32 = 10;
 /// The fields of an offer that every change needs.
 const ALWAYS: [&str; 4] = ["updated_at", "offer_status", "offer_status_history", "apply_email"];
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
-/// The longest wait for the throttle between two checks of the run.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// The interval at which a command in the pipeline is checked for its end.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -123,10 +121,10 @@ impl JobContext {
     pub async fn begin_step(&mut self) -> Result<(), Unfinished> {
         loop {
             self.check()?;
-            let wait = self.write_access.as_mut().map(|access| access.begin_step(self.report.changed));
+            let wait = self.write_access.as_mut().map(|access| access.pace.begin_step(self.report.changed));
             let Some(wait) = wait.filter(|wait| !wait.is_zero()) else { return Ok(()) };
             // The run still notices that it must end, or that the ceiling is taken back.
-            pause(&self.stop, wait.min(LONGEST_WAIT)).await;
+            pause(&self.stop, wait).await;
         }
     }
 
@@ -240,7 +238,7 @@ impl JobContext {
         fields: &PairFields,
         plan: &PairPlan<'_>,
     ) -> Result<(), Unfinished> {
-        let size = self.write_access.as_ref().map_or(CHUNK, |access| access.throttle.step_size(CHUNK));
+        let size = self.write_access.as_ref().map_or(CHUNK, |access| access.pace.step_size(CHUNK));
         let mut chunks: Vec<&[JobId]> = offers.chunks(size as usize).rev().collect();
         while let Some(chunk) = chunks.pop() {
             match self.chunk(chunk, fields, plan).await {

@@ -19,7 +19,7 @@ use super::production_marker;
 use super::report::JobReport;
 use super::retry_policy;
 use super::ticker_command::JobOrder;
-use super::write_access::{OfferWriteLock, WriteAccess};
+use super::write_access::{OfferWriteLock, RunPace, WriteAccess};
 use crate::clock;
 use crate::config::Environment;
 use crate::context::Context;
@@ -313,7 +313,7 @@ impl Ticker {
             }
             // Changes of earlier attempts stay, so they count for the run.
             job.report.changed = changed;
-            job.write_access.iter_mut().for_each(|access| access.throttled = changed);
+            job.write_access.iter_mut().for_each(|access| access.pace.go_on_from(changed));
             let Err(unfinished) = job_order.run(&mut job).await else {
                 return Ok((RunEnd::of(&job.report), job.report));
             };
@@ -343,8 +343,7 @@ impl Ticker {
             phase,
             offer_write_lock,
             wake,
-            throttle,
-            throttled: 0,
+            pace: RunPace::of(throttle),
             run,
             stored_at: None,
         };

@@ -93,7 +93,7 @@ pub(crate) enum ThrottleChange {
 
 /// The throttle of one leadership. Clones share it. The default one slows nothing.
 #[derive(Debug, Clone, Default)]
-pub struct Throttle(Arc<Mutex<State>>);
+pub(crate) struct Throttle(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -192,6 +192,12 @@ impl Throttle {
         let slowed = state.slowed.as_ref().and(state.stepped).map(|stepped| stepped + BETWEEN_STEPS);
         let next = slowed.max(state.next_step());
         next.map(|next| next.saturating_duration_since(now)).unwrap_or_default()
+    }
+
+    /// The time until the ceiling allows the next step beside the stream, whatever the pressure.
+    #[must_use]
+    pub(crate) fn until_allowed(&self) -> Duration {
+        self.held().next_step().map(|next| next.saturating_duration_since(clock::instant())).unwrap_or_default()
     }
 
     /// The time to wait before the next batch of the stream.

@@ -182,7 +182,7 @@ async fn the_service_runs_under_exactly_the_role_of_the_deployment_and_each_priv
     each_privilege_that_lacks_is_named(&test, &admin, &uri).await;
 }
 
-/// As docs/migration.md says it.
+/// The privileges that docs/migration.md names for `setup`, no others.
 async fn setup_works_under_the_privileges_that_it_asks_for(test: &TestDatabase, admin: &Database, uri: &str) {
     let place = doc! { "db": test.name(), "collection": "stream_processor_setup" };
     let privileges = [doc! { "resource": place, "actions": ["insert", "update", "remove"] }];

@@ -144,7 +144,7 @@ async fn anonymize(job: &mut JobContext, recruiter: RecruiterId, latest: DateTim
         }
     };
     job.stuck = 0;
-    job.write_access.iter().for_each(|access| access.wrote(changed));
+    job.write_access.iter().for_each(|access| access.pace.wrote(changed));
     job.context.metrics.offers_anonymized.inc_by(changed);
     job.report.matched += 1;
     job.report.changed += 1;

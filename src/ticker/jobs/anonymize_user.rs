@@ -83,7 +83,7 @@ pub async fn anonymize(job: &mut JobContext, user: UserId, latest: Option<DateTi
             Ok(AnonymizationStep::NoUser) => return Ok(()),
             Ok(AnonymizationStep::Last) => break,
             Ok(AnonymizationStep::Part { offers }) => {
-                job.write_access.iter().for_each(|access| access.wrote(offers as u64));
+                job.write_access.iter().for_each(|access| access.pace.wrote(offers as u64));
                 rest.offers.drain(..offers);
                 // A user who comes back meanwhile has no use for half an account, so the rest goes too.
                 rest.latest = None;
@@ -100,7 +100,7 @@ pub async fn anonymize(job: &mut JobContext, user: UserId, latest: Option<DateTi
         }
     }
     job.stuck = 0;
-    job.write_access.iter().for_each(|access| access.wrote(rest.offers.len() as u64));
+    job.write_access.iter().for_each(|access| access.pace.wrote(rest.offers.len() as u64));
     job.report.matched += 1;
     job.report.changed += 1;
     job.tell(ReportLine::new(user, "anonymized", [""; 0]));

@@ -22,7 +22,7 @@ use crate::model::user_id::user_id;
 use crate::model::value;
 use crate::mongo::reads::{documents, find};
 use crate::ticker::job_context::JobContext;
-use crate::write::throttle::Throttle;
+use crate::ticker::write_access::RunPace;
 
 /// The maximal number of items in [`Later`], so that the memory of a run is bounded.
 const LATER: usize = 10_000;
@@ -214,7 +214,7 @@ fn with_links(subject: &Subject, template: Template, recipient: &Recipient, link
 pub(super) async fn mailer(job: &mut JobContext) -> Option<Mailer> {
     let access = job.write_access.as_mut()?;
     // `smtp.rate` bounds what the run writes.
-    access.throttle = Throttle::default();
+    access.pace = RunPace::default();
     let writer = access.fence.writer.clone();
     if let Err(failure) = outbox::prepare(&job.context.database).await {
         // Without the indexes, messages are sent all the same.

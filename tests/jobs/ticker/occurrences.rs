@@ -264,8 +264,7 @@ async fn hold(test: &TestDatabase, term: i64) -> WriteAccess {
         offer_write_lock: OfferWriteLock::default(),
         wake: Arc::default(),
         run: String::new(),
-        throttle: Default::default(),
-        throttled: 0,
+        pace: Default::default(),
         stored_at: None,
     }
 }
