@@ -73,6 +73,12 @@ impl ChunkReader {
         Self { projection: doc! { "duplicates": 0 }, filter, ..Self::of_offers(database) }
     }
 
+    /// The number of documents that the next chunk has at most.
+    #[must_use]
+    pub(crate) fn next_size(&self) -> usize {
+        (CHUNK_BYTES / self.average.max(1)).clamp(1, IDS_PER_READ)
+    }
+
     /// Reads the next chunk of `rest`, which holds sorted ids, and removes its ids from `rest`. `None` when `rest` is
     /// empty.
     ///
@@ -82,8 +88,7 @@ impl ChunkReader {
     where
         I: From<ObjectId> + Into<Bson> + Copy + Ord + Sync,
     {
-        let chunk = (CHUNK_BYTES / self.average.max(1)).clamp(1, IDS_PER_READ).min(rest.len());
-        let (ids, later) = rest.split_at(chunk);
+        let (ids, later) = rest.split_at(self.next_size().min(rest.len()));
         if ids.is_empty() {
             return Ok(None);
         }

@@ -109,9 +109,10 @@ async fn a_panic_is_reported_by_its_place() {
     until_no_resync(&test.database).await;
     test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
     assert_eq!(processor.until_ended().await.code, 101);
-    let reports = reports(&server);
+    // A busy machine may have kept the service from being ready for a while, which is another report.
+    let reports: Vec<Value> = reports(&server).into_iter().filter(|report| report["level"] == "fatal").collect();
     let [report] = &reports[..] else { panic!("{reports:#?}") };
-    assert_eq!((&report["message"], &report["level"]), (&Value::from("a panic"), &Value::from("fatal")));
+    assert_eq!(report["message"], "a panic");
     assert!(report["extra"]["place"].as_str().unwrap().starts_with("src/failpoint.rs:"), "{report:#}");
     assert_eq!(report["extra"].as_object().unwrap().len(), 1, "its text may quote a document");
 }

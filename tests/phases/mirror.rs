@@ -70,6 +70,31 @@ async fn an_edit_beside_odd_values_changes_none_of_them() {
     stopped(processor).await;
 }
 
+/// The `_id`s of the jobs alternate between the recruiters, so the order of the offers is not that of the recruiters.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_edits_of_few_recruiters_write_each_recruiter_once_or_twice() {
+    const JOBS: usize = 150;
+    let mut world: [Document; 20] = std::array::from_fn(|_| recruiter((0..JOBS).map(|_| job("Boulanger"))));
+    for place in 0..JOBS {
+        for recruiter in &mut world {
+            let job = recruiter.get_array_mut("jobs").unwrap()[place].as_document_mut().unwrap();
+            job.insert("_id", ObjectId::new());
+        }
+    }
+    let (test, _, processor) = mirrored("mirror_many", world).await;
+    stopped(processor).await;
+    let edit = doc! { "$set": { "offer_title": "Vendeuse", "updated_at": LATER } };
+    test.collection("jobs_partners").update_many(doc! {}, edit).await.unwrap();
+    let processor = started_with(&test, &[]).await;
+    settled(&test.database).await;
+    let edited = processor.metric("stream_processor_mirror_writes_total{kind=\"edited\"}").await.unwrap();
+    // The stream may begin with a small batch, and a chunk of offers may end within a recruiter.
+    assert!((20.0..=60.0).contains(&edited), "{edited} writes");
+    let unedited = doc! { "jobs": { "$elemMatch": { "offer_title_custom": { "$ne": "Vendeuse" } } } };
+    assert_eq!(test.collection("recruiters").count_documents(unedited).await.unwrap(), 0);
+    stopped(processor).await;
+}
+
 /// MongoDB 6.0 would end itself, or lose one of the two values.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_has_a_name_twice_stays_as_it_is_and_is_told_until_it_is_corrected() {

@@ -7,7 +7,10 @@ use mongodb::Database;
 
 /// Far more than a busy machine needs; only a fault reaches it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
-const POLL: Duration = Duration::from_millis(20);
+/// The time between two questions. It grows while there is no answer: each question costs the server, the service and the test
+/// processor time, and several tests run at once.
+const FIRST_POLL: Duration = Duration::from_millis(10);
+const LAST_POLL: Duration = Duration::from_millis(100);
 
 /// Asks until the answer is `Some`, and returns it.
 ///
@@ -15,12 +18,14 @@ const POLL: Duration = Duration::from_millis(20);
 /// With `what` when there is none within `patience`.
 pub(crate) async fn eventually<T>(patience: Duration, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let started = Instant::now();
+    let mut poll = FIRST_POLL;
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
         assert!(started.elapsed() < patience, "not within {} s: {what}", patience.as_secs());
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(poll).await;
+        poll = LAST_POLL.min(poll * 3 / 2);
     }
 }
 

@@ -23,8 +23,8 @@ use crate::project::{Unprojection, unproject};
 use crate::write::dead_letters::{Address, DeadLetter};
 use crate::write::links::Jobs;
 use crate::write::statements::Statement;
-use crate::write::update_command;
 use crate::write::update_reply::WriteOutcome;
+use crate::write::{Writer, update_command};
 
 /// The greatest number of attempts for one recruiter, the first one included. After the last one, the event of the other
 /// writer brings the next touch.
@@ -68,20 +68,43 @@ impl Stages {
         for _ in 0..ATTEMPTS {
             let ids: Vec<RecruiterId> = std::mem::take(&mut again).into_iter().collect();
             let mut rest = ids.as_slice();
-            while let Some(batches) = self.holders.read_next(&mut rest).await? {
+            let mut made = self.next_edits(&mut rest, holders, (offers, date), told).await?;
+            while let Some((statements, held)) = made {
                 self.check_preemption()?;
-                let (statements, held) = self.edits_of(&batches, holders, (offers, date), told).await?;
                 if !statements.is_empty() {
                     failpoint::passed("mirror-read");
                 }
                 missing.retain(|job| !held.contains(job));
-                again.extend(self.write_edits(statements, holders, told).await?);
+                // While the edits of one chunk are written, those of the next one are made. `try_join` would be wrong: a failed
+                // read would abandon writes that the server may still apply.
+                let written = write_recruiters(self.output.writer().cloned(), statements);
+                let (outcome, next) =
+                    futures::join!(written, self.next_edits(&mut rest, holders, (offers, date), told));
+                let outcome = outcome?;
+                self.note_refused_recruiters(&outcome, holders, told);
+                self.count_mirrored(MirrorWrite::Edited, outcome.changed);
+                again.extend(outcome.unsure.into_iter().map(RecruiterId));
+                made = next?;
             }
             if again.is_empty() {
                 break;
             }
         }
         Ok(missing)
+    }
+
+    /// Reads the next chunk of recruiters and makes the statements for them. `None` when all are read.
+    async fn next_edits(
+        &mut self,
+        rest: &mut &[RecruiterId],
+        holders: &Jobs,
+        offers: (&Touched<'_>, DateTime),
+        told: &mut Findings,
+    ) -> Result<Option<(Vec<Statement>, BTreeSet<JobId>)>, Failure> {
+        match self.holders.read_next(rest).await? {
+            Some(batches) => self.edits_of(&batches, holders, offers, told).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Makes the statements for the recruiters of one chunk. Returns them with the jobs that these recruiters hold.
@@ -204,35 +227,8 @@ impl Stages {
         None
     }
 
-    /// Sends the statements. Returns the recruiters that may be unwritten, because somebody else changed one.
-    async fn write_edits(
-        &mut self,
-        statements: Vec<Statement>,
-        holders: &Jobs,
-        told: &mut Findings,
-    ) -> Result<Vec<RecruiterId>, Unfinished> {
-        let outcome = self.write_recruiters(statements, holders, told).await?;
-        self.count_mirrored(MirrorWrite::Edited, outcome.changed);
-        Ok(outcome.unsure.into_iter().map(RecruiterId).collect())
-    }
-
-    /// Sends statements about recruiters. The offers of `jobs` get a dead letter where the server refuses a statement.
-    pub(super) async fn write_recruiters(
-        &mut self,
-        statements: Vec<Statement>,
-        jobs: &Jobs,
-        told: &mut Findings,
-    ) -> Result<WriteOutcome, Unfinished> {
-        if statements.is_empty() {
-            return Ok(WriteOutcome::default());
-        }
-        let Some(writer) = self.output.writer() else {
-            // A dry run counts what would be written.
-            let (makes, changes): (Vec<_>, Vec<_>) = statements.iter().partition(|statement| statement.only_creates());
-            let [created, changed] = [makes, changes].map(|statements| statements.len() as u64);
-            return Ok(WriteOutcome { created, changed, ..WriteOutcome::default() });
-        };
-        let outcome = update_command::update(writer, WatchedCollection::Recruiters.name(), statements).await?;
+    /// Makes dead letters about the offers of `jobs` whose recruiters the server refused to write, and counts the refusals.
+    pub(super) fn note_refused_recruiters(&self, outcome: &WriteOutcome, jobs: &Jobs, told: &mut Findings) {
         for refused in &outcome.refused {
             self.metrics.statement_refused(refused.code);
             let recruiter = refused.statement.id.map(RecruiterId);
@@ -246,7 +242,31 @@ impl Stages {
                 told.dead_letters.insert(Address::Offer(*job), dead_letter);
             }
         }
+    }
+
+    /// Sends statements about recruiters. The offers of `jobs` get a dead letter where the server refuses a statement.
+    pub(super) async fn write_recruiters(
+        &mut self,
+        statements: Vec<Statement>,
+        jobs: &Jobs,
+        told: &mut Findings,
+    ) -> Result<WriteOutcome, Unfinished> {
+        let outcome = write_recruiters(self.output.writer().cloned(), statements).await?;
+        self.note_refused_recruiters(&outcome, jobs, told);
         Ok(outcome)
+    }
+}
+
+/// Sends statements about recruiters. A dry run, which has no writer, counts what would be written.
+async fn write_recruiters(writer: Option<Writer>, statements: Vec<Statement>) -> Result<WriteOutcome, Unfinished> {
+    match writer {
+        _ if statements.is_empty() => Ok(WriteOutcome::default()),
+        Some(writer) => update_command::update(&writer, WatchedCollection::Recruiters.name(), statements).await,
+        None => {
+            let (makes, changes): (Vec<_>, Vec<_>) = statements.iter().partition(|statement| statement.only_creates());
+            let [created, changed] = [makes, changes].map(|statements| statements.len() as u64);
+            Ok(WriteOutcome { created, changed, ..WriteOutcome::default() })
+        }
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mongodb::raw_batch_cursor::RawBatch;
+
 use super::existing_jobs::Touched;
 use crate::apply::stages::{Findings, Stages};
 use crate::error::Failure;
 use crate::failpoint;
+use crate::fetch::chunks::ChunkReader;
 use crate::fetch::links;
 use crate::interruption::Unfinished;
 use crate::model::dead_letter::{Action, Reason};
@@ -18,6 +21,39 @@ use crate::write::links::Jobs;
 
 /// The greatest number of deleted offers handled at once.
 const DELETIONS: usize = 500;
+
+/// The recruiter that holds each job. Jobs without one are left out.
+type Holders = BTreeMap<JobId, RecruiterId>;
+
+/// Reads our offers so that those of one recruiter come together: a recruiter is then read and written once for all of them.
+struct ByHolder {
+    reader: ChunkReader,
+    /// The offers that are not read yet, by holder. The last one is read next.
+    rest: Vec<JobId>,
+    /// What is left of a chunk whose reply was cut. The ids are sorted.
+    chunk: Vec<JobId>,
+}
+
+impl ByHolder {
+    fn new(reader: ChunkReader, ids: &BTreeSet<JobId>, holders: &Holders) -> Self {
+        let mut rest: Vec<JobId> = ids.iter().copied().collect();
+        rest.sort_by_key(|id| (holders.get(id), *id));
+        Self { reader, rest, chunk: Vec::new() }
+    }
+
+    /// Reads the next chunk; `None` when all offers are read.
+    async fn read_next(&mut self) -> Result<Option<Vec<RawBatch>>, Failure> {
+        if self.chunk.is_empty() {
+            let left = self.rest.len().saturating_sub(self.reader.next_size());
+            self.chunk = self.rest.split_off(left);
+            self.chunk.sort_unstable();
+        }
+        let mut rest = self.chunk.as_slice();
+        let batches = self.reader.read_next(&mut rest).await?;
+        self.chunk.drain(..self.chunk.len() - rest.len());
+        Ok(batches)
+    }
+}
 
 impl Stages {
     /// True where touches of the mirror are carried out.
@@ -53,11 +89,10 @@ impl Stages {
         }
         self.settings.schema = self.target.schema();
         let mut gone: BTreeSet<JobId> = ids.union(deleted).copied().collect();
-        let ids: Vec<JobId> = gone.iter().copied().collect();
-        let mut rest = ids.as_slice();
+        let holders = self.holders_of(&gone).await?;
+        let mut reader = ByHolder::new(self.own_offers.clone(), &gone, &holders);
         // While the offers of one chunk are mirrored, those of the next one are read.
-        let mut reader = self.own_offers.clone();
-        let mut read = reader.read_next(&mut rest).await?;
+        let mut read = reader.read_next().await?;
         while let Some(batches) = read {
             self.check_preemption()?;
             let mut offers = Touched::new();
@@ -69,41 +104,51 @@ impl Stages {
                 offers.insert(id, Some(offer));
             }
             // `try_join` would be wrong: a failed read would abandon writes that the server may still apply.
-            let (next, done) = futures::join!(reader.read_next(&mut rest), self.mirror_chunk(&offers, position));
+            let (next, done) = futures::join!(reader.read_next(), self.mirror_chunk(&offers, &holders, position));
             done?;
             read = next?;
         }
         // It knows the sizes of offers by now.
-        self.own_offers = reader;
+        self.own_offers = reader.reader;
         // An offer that is gone has nothing left to mirror.
         let moot = gone.iter().map(|id| Address::Offer(*id)).filter(|offer| self.is_of_mirror(offer)).collect();
         self.dead_letters.remove(&moot).await?;
         let deleted: Vec<JobId> = deleted.intersection(&gone).copied().collect();
         for deleted in deleted.chunks(DELETIONS) {
             self.check_preemption()?;
-            self.mirror_chunk(&deleted.iter().map(|id| (*id, None)).collect(), position).await?;
+            let deleted = deleted.iter().map(|id| (*id, None)).collect();
+            self.mirror_chunk(&deleted, &holders, position).await?;
         }
         Ok(())
     }
 
-    async fn mirror_chunk(&mut self, offers: &Touched<'_>, position: &EventPosition) -> Result<(), Unfinished> {
+    async fn mirror_chunk(
+        &mut self,
+        offers: &Touched<'_>,
+        holders: &Holders,
+        position: &EventPosition,
+    ) -> Result<(), Unfinished> {
         let mut told = Findings::default();
-        let ids: BTreeSet<JobId> = offers.keys().copied().collect();
-        let holders = self.holders_of(&ids).await?;
-        let linked: BTreeSet<JobId> = holders.values().flatten().copied().collect();
-        let mut missing = self.mirror_existing_jobs(&holders, offers, position.wall_time, &mut told).await?;
-        missing.extend(ids.difference(&linked));
+        let mut held = Jobs::new();
+        let mut missing = BTreeSet::new();
+        for id in offers.keys() {
+            match holders.get(id) {
+                Some(recruiter) => drop(held.entry(*recruiter).or_default().insert(*id)),
+                None => drop(missing.insert(*id)),
+            }
+        }
+        missing.extend(self.mirror_existing_jobs(&held, offers, position.wall_time, &mut told).await?);
         self.mirror_missing_jobs(&missing, offers, position.wall_time, &mut told).await?;
         failpoint::passed("mirrored");
         self.tell_of_mirror(told, position).await
     }
 
     /// The recruiters that hold these jobs by their links. Of several holders the job owner is taken.
-    async fn holders_of(&self, ids: &BTreeSet<JobId>) -> Result<Jobs, Failure> {
+    async fn holders_of(&self, ids: &BTreeSet<JobId>) -> Result<Holders, Failure> {
         let linked = links::owners(&self.database, ids).await?;
         let (shared, single): (BTreeMap<JobId, BTreeSet<RecruiterId>>, BTreeMap<JobId, BTreeSet<RecruiterId>>) =
             linked.into_iter().partition(|(_, recruiters)| recruiters.len() > 1);
-        let mut holders: BTreeMap<JobId, RecruiterId> =
+        let mut holders: Holders =
             single.into_iter().filter_map(|(job, recruiters)| Some((job, *recruiters.first()?))).collect();
         let mut owners: BTreeMap<JobId, JobOwner> = BTreeMap::new();
         for (job, owner) in self.owners_now(&shared).await? {
@@ -121,11 +166,8 @@ impl Stages {
             let known = self.dead_letters.get(&Address::of(recruiter, Some(job)));
             known.is_some_and(|known| known.reason == Reason::OtherLabel)
         };
-        let mut jobs = Jobs::new();
-        for (job, recruiter) in holders.into_iter().filter(|(job, recruiter)| !is_other(*job, *recruiter)) {
-            jobs.entry(recruiter).or_default().insert(job);
-        }
-        Ok(jobs)
+        holders.retain(|job, recruiter| !is_other(*job, *recruiter));
+        Ok(holders)
     }
 
     pub(super) fn is_of_mirror(&self, address: &Address) -> bool {

@@ -17,6 +17,8 @@ use crate::ports::free_port;
 /// The time limit of a start or an election. A busy machine needs far less, so only a fault reaches it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(90);
 pub(super) const POLL: Duration = Duration::from_millis(20);
+/// By default, a server prepares three files of 100 MB for its journal. A dozen servers at once would need a disk of 4 GB.
+const SMALL_JOURNAL: &str = "log=(file_max=16MB,prealloc=false)";
 /// The number of ports that are tried. Another process may take a port before `mongod` opens it.
 const PORT_ATTEMPTS: usize = 5;
 
@@ -118,6 +120,7 @@ impl Member {
         let mut command = Command::new(&self.program);
         command.envs(self.preload.iter().map(|preload| ("LD_PRELOAD", preload)));
         command.args(["--bind_ip", "127.0.0.1", "--nounixsocket", "--quiet", "--wiredTigerCacheSizeGB", "0.5"]);
+        command.args(["--wiredTigerEngineConfigString", SMALL_JOURNAL]);
         for parameter in ["enableTestCommands=1", "diagnosticDataCollectionEnabled=false"] {
             command.args(["--setParameter", parameter]);
         }
