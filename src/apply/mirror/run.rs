@@ -19,6 +19,8 @@ use crate::observe::facts::MirrorWrite;
 use crate::write::dead_letters::{Address, EventPosition};
 use crate::write::links::Jobs;
 
+/// The greatest number of offers whose holders are in memory: those of one batch of the stream.
+const AT_A_TIME: usize = 5_000;
 /// The greatest number of deleted offers handled at once.
 const DELETIONS: usize = 500;
 
@@ -88,7 +90,19 @@ impl Stages {
             return Ok(());
         }
         self.settings.schema = self.target.schema();
-        let mut gone: BTreeSet<JobId> = ids.union(deleted).copied().collect();
+        let ids: Vec<JobId> = ids.union(deleted).copied().collect();
+        for ids in ids.chunks(AT_A_TIME) {
+            self.mirror_some(ids.iter().copied().collect(), deleted, position).await?;
+        }
+        Ok(())
+    }
+
+    async fn mirror_some(
+        &mut self,
+        mut gone: BTreeSet<JobId>,
+        deleted: &BTreeSet<JobId>,
+        position: &EventPosition,
+    ) -> Result<(), Unfinished> {
         let holders = self.holders_of(&gone).await?;
         let mut reader = ByHolder::new(self.own_offers.clone(), &gone, &holders);
         // While the offers of one chunk are mirrored, those of the next one are read.
