@@ -10,7 +10,7 @@ use crate::support::processor::Processor;
 use crate::support::recruiters::{PERSONAL, id, job, recruiter};
 use crate::support::runs::{started_with, stopped};
 use crate::support::state::{settled, state, until_no_resync};
-use crate::support::waiting::{PATIENCE, eventually};
+use crate::support::waiting::{PATIENCE, caught_up_to, cluster_time_now, eventually};
 
 const SAMPLED: &str = "stream_processor_verify_sampled_recruiters_total";
 const LAST_SUCCESS: &str = "stream_processor_verify_last_success_timestamp_seconds";
@@ -76,6 +76,7 @@ async fn nothing_is_called_different_while_everything_changes_all_the_time() {
     until_no_resync(&test.database).await;
     let mut operations = operations().into_iter();
     let mut rounds = 0;
+    let mut round_before = cluster_time_now(&test.database).await;
     // In one sample there are at most the recruiters that there are: this takes two.
     while operations.len() > 0 || processor.metric(SAMPLED).await.unwrap() < 500.0 {
         for operation in operations.by_ref().take(50) {
@@ -84,6 +85,9 @@ async fn nothing_is_called_different_while_everything_changes_all_the_time() {
         rounds += 1;
         let label = doc! { "$set": { "naf_label": rounds.to_string() } };
         test.collection("recruiters").update_many(doc! {}, label).await.unwrap();
+        // The changes of this round are still to come, and no more than these.
+        caught_up_to(&test.database, round_before).await;
+        round_before = cluster_time_now(&test.database).await;
         let (_, metrics) = processor.http_get("/metrics").await;
         let told = metrics.lines().filter(|line| line.starts_with("stream_processor_divergent_offers{"));
         assert!(told.clone().all(|line| line.ends_with(" 0")), "{:?}", told.collect::<Vec<_>>());
