@@ -90,13 +90,7 @@ pub type OfferWriteLock = Arc<Mutex<()>>;
 mod tests {
     use super::*;
     use crate::clock;
-    use crate::config::ThrottleSettings;
-
-    const SETTINGS: ThrottleSettings = ThrottleSettings {
-        max_writes_per_second: 0,
-        max_replication_lag: Duration::from_secs(10),
-        max_write_latency: Duration::from_secs(2),
-    };
+    use crate::write::throttle::tests::SETTINGS;
 
     #[test]
     fn pressure_slows_a_run_for_ten_minutes_and_a_ceiling_as_long_as_it_holds() {

@@ -262,10 +262,10 @@ impl Throttle {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    const SETTINGS: ThrottleSettings = ThrottleSettings {
+    pub(crate) const SETTINGS: ThrottleSettings = ThrottleSettings {
         max_writes_per_second: 0,
         max_replication_lag: Duration::from_secs(10),
         max_write_latency: Duration::from_secs(2),
