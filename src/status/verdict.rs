@@ -148,7 +148,9 @@ fn findings(facts: &VerdictFacts) -> Vec<Finding> {
         find(State::Paused, severity, cause, Some("stream-processor resume --reason TEXT"));
     }
     if facts.role == Some(Role::Starting) {
-        let cause = facts.troubles.first().cloned().unwrap_or_else(|| State::Starting.sentence().to_owned());
+        // The page shows the sentence of the state above its causes, so a cause must say more.
+        let cause = facts.troubles.first().or(facts.reasons.first());
+        let cause = cause.cloned().unwrap_or_else(|| "this instance has not reached MongoDB yet".to_owned());
         find(State::Starting, Severity::Warn, cause, None);
     }
     let lag = facts.lag.or_else(|| facts.service?.leader?.lag);

@@ -79,7 +79,7 @@ fn of_one_instance() -> Vec<Case> {
             VerdictFacts { role: Some(Role::Starting), service: None, ..leader() },
             State::Starting,
             Warn,
-            "state of the service",
+            "has not reached MongoDB",
             None,
         ),
         (
@@ -170,10 +170,19 @@ fn each_state_is_told_with_its_severity_cause_and_next_command() {
         let found = verdict(&facts);
         assert_eq!((found.state, found.severity, found.next), (state, severity, next), "{found:?}");
         assert!(found.cause.contains(cause), "{found:?}");
+        assert_ne!(found.cause, state.sentence(), "the page shows both");
         assert_eq!(problem_texts(&facts).is_empty(), severity == Ok, "{found:?}");
         seen.push(state);
     }
     assert!(VerdictState::ALL.iter().all(|state| seen.contains(state)), "each state has a case");
+}
+
+#[test]
+fn an_instance_that_starts_tells_its_reason_once() {
+    let reasons = vec!["starting: not connected to MongoDB yet".to_owned()];
+    let starting = VerdictFacts { role: Some(Role::Starting), service: None, reasons, ..leader() };
+    assert_eq!(verdict(&starting).state, VerdictState::Starting);
+    assert_eq!(problem_texts(&starting), starting.reasons);
 }
 
 #[test]

@@ -79,7 +79,7 @@ async fn nothing_is_called_different_while_everything_changes_all_the_time() {
     let mut round_before = cluster_time_now(&test.database).await;
     // In one sample there are at most the recruiters that there are: this takes two.
     while operations.len() > 0 || processor.metric(SAMPLED).await.unwrap() < 500.0 {
-        for operation in operations.by_ref().take(50) {
+        for operation in operations.by_ref().take(250) {
             operation.apply(&test.database).await;
         }
         rounds += 1;

@@ -14,6 +14,11 @@ use super::recruiters::{PERSONAL, id, job, recruiter, with};
 const TOGETHER: usize = 500;
 const BEGIN: i64 = 1_700_000_000_000;
 
+/// A job as the validator wants it. About each write of another one, the server would log a complaint of several kilobytes.
+fn whole_job(title: &str) -> Document {
+    with(job(title), doc! { "job_start_date": DateTime::from_millis(BEGIN) })
+}
+
 /// Recruiters, and what comes next for them.
 pub(crate) struct Workload {
     random: StdRng,
@@ -30,7 +35,8 @@ impl Workload {
         let mut documents = Vec::new();
         for _ in 0..count {
             let jobs = random.random_range(1..=6);
-            let document = recruiter((0..jobs).map(|number| job(&format!("Métier {number}"))));
+            let document = recruiter((0..jobs).map(|number| whole_job(&format!("Métier {number}"))));
+            let document = with(document, doc! { "opco": "inconnu", "idcc": 1_i32 });
             recruiters.push((id(&document), jobs));
             documents.push(document);
         }
@@ -53,7 +59,7 @@ impl Workload {
                 doc! { "$set": { "status": status, "updatedAt": updated } }
             }
             // Not `$push`: sent twice, the recruiter would hold one job twice.
-            2 => doc! { "$addToSet": { "jobs": with(job("Nouveau"), doc! { "_id": ObjectId::new() }) } },
+            2 => doc! { "$addToSet": { "jobs": with(whole_job("Nouveau"), doc! { "_id": ObjectId::new() }) } },
             3 => doc! { "$pull": { "jobs": { "offer_title_custom": "Nouveau" } }, "$set": { "updatedAt": updated } },
             4 => {
                 let status = ["Active", "Pourvue", "Annulée"].choose(&mut self.random).copied().unwrap();

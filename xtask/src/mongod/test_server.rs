@@ -3,6 +3,8 @@
 
 use std::sync::OnceLock;
 
+use bson::doc;
+
 use super::{Failure, Options, ReplicaSet};
 
 /// The variable with the connection string of a MongoDB for tests. `cargo xtask test` sets it for its test processes.
@@ -40,7 +42,10 @@ impl TestServer {
         if let Some(uri) = std::env::var(TEST_URI_VARIABLE).ok().filter(|uri| !uri.is_empty()) {
             return Ok(Self { uri, _started: None });
         }
-        let set = ReplicaSet::start(&Options::default())?;
+        let mut set = ReplicaSet::start(&Options::default())?;
+        // For as long as a snapshot of the past may be asked for, the server keeps the files of a dropped database. By default
+        // these are five minutes, and so thousands of files that its threads go through all the time. No test asks for one.
+        set.member(0).ask(doc! { "setParameter": 1, "minSnapshotHistoryWindowInSeconds": 5 })?;
         Ok(Self { uri: set.uri(), _started: Some(set) })
     }
 
