@@ -53,7 +53,7 @@ impl Health {
             (state.role(), reasons.chain(halted).chain(dropped).chain(silent).collect::<Vec<String>>())
         });
         match (role, lag) {
-            (Role::Starting, _) => reasons.push("starting: not connected to MongoDB yet".to_owned()),
+            (Role::Starting, _) => reasons.push("starting: MongoDB has not answered about the lease yet".to_owned()),
             // A halted leader reads nothing, so its lag does not shrink, and the reason of the halt says what to do.
             (Role::Leader, _) if is_halted => {}
             // A pause is what a person wants, so a rolling deploy must not wait for its end.

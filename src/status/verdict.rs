@@ -150,7 +150,7 @@ fn findings(facts: &VerdictFacts) -> Vec<Finding> {
     if facts.role == Some(Role::Starting) {
         // The page shows the sentence of the state above its causes, so a cause must say more.
         let cause = facts.troubles.first().or(facts.reasons.first());
-        let cause = cause.cloned().unwrap_or_else(|| "this instance has not reached MongoDB yet".to_owned());
+        let cause = cause.cloned().unwrap_or_else(|| "MongoDB has not answered about the lease yet".to_owned());
         find(State::Starting, Severity::Warn, cause, None);
     }
     let lag = facts.lag.or_else(|| facts.service?.leader?.lag);

@@ -79,7 +79,7 @@ fn of_one_instance() -> Vec<Case> {
             VerdictFacts { role: Some(Role::Starting), service: None, ..leader() },
             State::Starting,
             Warn,
-            "has not reached MongoDB",
+            "not answered about the lease",
             None,
         ),
         (
@@ -179,7 +179,7 @@ fn each_state_is_told_with_its_severity_cause_and_next_command() {
 
 #[test]
 fn an_instance_that_starts_tells_its_reason_once() {
-    let reasons = vec!["starting: not connected to MongoDB yet".to_owned()];
+    let reasons = vec!["starting: MongoDB has not answered about the lease yet".to_owned()];
     let starting = VerdictFacts { role: Some(Role::Starting), service: None, reasons, ..leader() };
     assert_eq!(verdict(&starting).state, VerdictState::Starting);
     assert_eq!(problem_texts(&starting), starting.reasons);

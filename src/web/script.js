@@ -4,6 +4,8 @@
   const EVERY = 5000;
   const alarm = document.getElementById("connection");
   const old = document.getElementById("old");
+  // All times of the page are in one zone, and the browser may be in another.
+  const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "long", timeZone: document.body.dataset.zone });
   let answered = new Date();
 
   async function refresh() {
@@ -16,7 +18,7 @@
       alarm.hidden = true;
       document.body.classList.remove("stale");
     } catch {
-      const text = `No answer from the service since ${answered.toLocaleTimeString()}: what is shown is old.`;
+      const text = `No answer from the service since ${clock.format(answered)}: what is shown is old.`;
       if (alarm.textContent !== text) alarm.textContent = text;
       alarm.hidden = false;
       document.body.classList.add("stale");
@@ -70,7 +72,7 @@
       return;
     }
     const { width, height } = chart.querySelector("svg").viewBox.baseVal;
-    const at = new Date((chart.dataset.end - back * chart.dataset.interval) * 1000).toLocaleTimeString();
+    const at = clock.format((chart.dataset.end - back * chart.dataset.interval) * 1000);
     const values = [...chart.querySelectorAll(".line")].map((line) => {
       const value = JSON.parse(line.dataset.values).at(-1 - back);
       return `${line.dataset.label} ${value ?? "unknown"} ${chart.dataset.unit}`;

@@ -252,5 +252,8 @@ async fn axe_finds_nothing_on_a_leader_without_its_database_and_on_a_page_that_g
         checked.browser.evaluate(stale).as_str().is_some_and(|age| age.starts_with("Loaded ")).then_some(())
     })
     .await;
+    let alarm = checked.browser.evaluate("document.getElementById('connection').textContent");
+    let alarm = alarm.as_str().unwrap();
+    assert!([" CET:", " CEST:"].iter().any(|zone| alarm.contains(zone)), "in the zone of the page: {alarm}");
     checked.check("no_answer");
 }
