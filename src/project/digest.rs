@@ -79,7 +79,8 @@ impl<'de> Deserialize<'de> for Digest {
 /// The digest of a projection.
 #[must_use]
 pub(crate) fn of_projection(offer: &Offer) -> Digest {
-    of_offer(offer.id, &in_order(&offer.fields), &in_order(&offer.fields))
+    let values = in_order(&offer.fields);
+    of_offer(offer.id, &values, &values)
 }
 
 /// The digest of the existing offer, over the fields that the projection has. It equals the digest of the projection

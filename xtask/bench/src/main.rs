@@ -11,6 +11,7 @@
 mod cost;
 mod foreign;
 mod growth;
+mod hops;
 mod mirror;
 mod peers;
 mod plot;

@@ -79,7 +79,7 @@ const fn time(name: &'static str, unit: &'static str, bar: Option<f64>, old: Opt
     Row { name, unit, bar, old, is_rate: false }
 }
 
-const ROWS: [Row; 34] = [
+const ROWS: [Row; 38] = [
     rate("uniform backlog", "events/s", 6_000.0, Some(220.0)),
     rate("hot backlog", "events/s", 20_000.0, Some(220.0)),
     rate("replay, uniform", "events/s", 12_000.0, Some(220.0)),
@@ -110,6 +110,10 @@ const ROWS: [Row; 34] = [
     time("p99, PyMongo", "ms", None, Some(40.0)),
     time("steady, p50", "ms", Some(5.0), Some(7.7)),
     time("steady, p99", "ms", Some(15.0), Some(40.0)),
+    time("watched, p50", "ms", None, None),
+    time("watched, p99", "ms", None, None),
+    time("watched, p50 of two hops", "×", Some(1.15), None),
+    time("watched, p99 of p50 of two hops", "×", Some(3.0), None),
     time("start", "s", Some(0.5), Some(5.0)),
     time("start until it leads", "s", None, None),
     time("stop", "s", Some(1.0), None),

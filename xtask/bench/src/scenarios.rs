@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use bson::{Document, doc};
 use rand::rngs::StdRng;
 
+use super::hops::{self, Writer};
 use super::population::{Edit, Population, Shape, description};
 use super::raw;
 use super::report::{Figures, Sample};
@@ -109,7 +110,27 @@ impl Round<'_> {
             let limit = quantile(&written, percent);
             self.figures.add(name, Sample::of(quantile(&visible, percent)).limit(limit));
         }
+        self.hops(edits).await?;
         self.stop(run).await
+    }
+
+    /// The latency of a steady load as a watcher of both collections sees it, and that of two hops through the server.
+    async fn hops(&mut self, edits: &[Edit]) -> Result<(), Failure> {
+        let database = &self.scene.database;
+        let seen = hops::latencies(database, edits, self.mark + 300_000, Writer::Service).await?;
+        let other = self.scene.empty("bench_hops").await?;
+        hops::copy(database, &other, edits).await?;
+        let limits = hops::latencies(&other, edits, self.mark + 400_000, Writer::Watcher).await?;
+        other.drop().await?;
+        let two_hops = quantile(&limits, 50);
+        for (name, times, percent) in
+            [("watched, p50", "watched, p50 of two hops", 50), ("watched, p99", "watched, p99 of p50 of two hops", 99)]
+        {
+            let latency = quantile(&seen, percent);
+            self.figures.add(name, Sample::of(latency).limit(quantile(&limits, percent)));
+            self.figures.add(times, Sample::of(latency / two_hops));
+        }
+        Ok(())
     }
 
     /// The sorted latencies of writes at a steady pace: until the write is visible in its offer, or else until it is
