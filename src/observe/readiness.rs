@@ -4,6 +4,8 @@ use serde::Serialize;
 
 use super::health::{Health, Role};
 
+/// The reason of an instance that starts.
+pub(crate) const STARTING: &str = "starting: this instance does not know yet who has the lease";
 /// The reason of a halt, with the remedy.
 const HALTED: &str = "the position of the change stream is lost and stream.on_history_lost = \"halt\": decide with \
     `stream-processor resume --reason TEXT`, or start with \"resync\" to continue from now and run a resync";
@@ -53,7 +55,7 @@ impl Health {
             (state.role(), reasons.chain(halted).chain(dropped).chain(silent).collect::<Vec<String>>())
         });
         match (role, lag) {
-            (Role::Starting, _) => reasons.push("starting: MongoDB has not answered about the lease yet".to_owned()),
+            (Role::Starting, _) => reasons.push(STARTING.to_owned()),
             // A halted leader reads nothing, so its lag does not shrink, and the reason of the halt says what to do.
             (Role::Leader, _) if is_halted => {}
             // A pause is what a person wants, so a rolling deploy must not wait for its end.

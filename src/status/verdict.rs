@@ -9,6 +9,7 @@ use crate::counted::counted;
 use crate::maintenance::repairs::{RepairCondition, ResyncCondition};
 use crate::maintenance::replay::length_text;
 use crate::observe::health::Role;
+use crate::observe::readiness::STARTING;
 use crate::phase::Phase;
 
 /// The lag in seconds from which the stream counts as behind. The conditions of the phases have the same bound
@@ -149,8 +150,7 @@ fn findings(facts: &VerdictFacts) -> Vec<Finding> {
     }
     if facts.role == Some(Role::Starting) {
         // The page shows the sentence of the state above its causes, so a cause must say more.
-        let cause = facts.troubles.first().or(facts.reasons.first());
-        let cause = cause.cloned().unwrap_or_else(|| "MongoDB has not answered about the lease yet".to_owned());
+        let cause = facts.troubles.first().map_or(STARTING, String::as_str).to_owned();
         find(State::Starting, Severity::Warn, cause, None);
     }
     let lag = facts.lag.or_else(|| facts.service?.leader?.lag);

@@ -79,7 +79,7 @@ fn of_one_instance() -> Vec<Case> {
             VerdictFacts { role: Some(Role::Starting), service: None, ..leader() },
             State::Starting,
             Warn,
-            "not answered about the lease",
+            "who has the lease",
             None,
         ),
         (
@@ -179,10 +179,16 @@ fn each_state_is_told_with_its_severity_cause_and_next_command() {
 
 #[test]
 fn an_instance_that_starts_tells_its_reason_once() {
-    let reasons = vec!["starting: MongoDB has not answered about the lease yet".to_owned()];
+    let reasons = vec![STARTING.to_owned()];
     let starting = VerdictFacts { role: Some(Role::Starting), service: None, reasons, ..leader() };
     assert_eq!(verdict(&starting).state, VerdictState::Starting);
     assert_eq!(problem_texts(&starting), starting.reasons);
+    // A failure that lasts is a reason of its own, and leads to the runbook.
+    let failing =
+        VerdictFacts { reasons: vec!["the lease cannot be read".to_owned(), STARTING.to_owned()], ..starting };
+    let links: Vec<_> =
+        problems(&failing).into_iter().map(|problem| (problem.text, problem.runbook.is_some())).collect();
+    assert_eq!(links, [(STARTING.to_owned(), false), ("the lease cannot be read".to_owned(), true)]);
 }
 
 #[test]

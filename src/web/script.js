@@ -5,7 +5,7 @@
   const alarm = document.getElementById("connection");
   const old = document.getElementById("old");
   // All times of the page are in one zone, and the browser may be in another.
-  const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "long", timeZone: document.body.dataset.zone });
+  const clock = clockOf(document.body.dataset.zone);
   let answered = new Date();
 
   async function refresh() {
@@ -25,6 +25,15 @@
       document.title = "No answer · stream-processor";
     }
     setTimeout(refresh, EVERY);
+  }
+
+  function clockOf(zone) {
+    try {
+      return new Intl.DateTimeFormat("en-GB", { timeStyle: "long", timeZone: zone });
+    } catch {
+      // An older browser may not know the zone. The text then names UTC.
+      return clockOf("UTC");
+    }
   }
 
   // The age of what is shown, in sight all the time.

@@ -14,7 +14,8 @@ use super::recruiters::{PERSONAL, id, job, recruiter, with};
 const TOGETHER: usize = 500;
 const BEGIN: i64 = 1_700_000_000_000;
 
-/// A job as the validator wants it. About each write of another one, the server would log a complaint of several kilobytes.
+/// A job as the validator wants it. Where a job is not, the server logs a complaint of several kilobytes at each write of its
+/// recruiter.
 fn whole_job(title: &str) -> Document {
     with(job(title), doc! { "job_start_date": DateTime::from_millis(BEGIN) })
 }

@@ -1,5 +1,6 @@
 //! The latency of a steady load, as a watcher of both collections sees it, and its raw limit: two hops through the server. The
-//! first hop is the event of the recruiter, the second one is that of the offer. Nothing but the server is between the two.
+//! first hop is the event of the recruiter, the second one is that of the offer. Between the two, the watcher writes and does not
+//! read.
 
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ use xtask::Failure;
 
 const SOURCE: &str = "recruiters";
 const TARGET: &str = "jobs_partners";
+/// The longest wait for one event.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Who writes the offer after its recruiter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,12 +54,17 @@ pub(super) async fn latencies(
         let seen = async {
             if writer == Writer::Watcher {
                 until(&mut events, SOURCE, edit.recruiter).await?;
-                raw::send(database, TARGET, vec![edit.of_offer(mark)], 1).await?;
+                let offer = raw::send(database, TARGET, vec![edit.of_offer(mark)], 1);
+                // The stream is asked for the next event at once, as beside the service.
+                futures::try_join!(offer, until(&mut events, TARGET, edit.job))?;
+            } else {
+                until(&mut events, TARGET, edit.job).await?;
             }
-            until(&mut events, TARGET, edit.job).await?;
             Ok(began.elapsed())
         };
-        let (_, latency) = futures::try_join!(written, seen)?;
+        let both = async { futures::try_join!(written, seen) };
+        let both = tokio::time::timeout(PATIENCE, both).await;
+        let (_, latency) = both.map_err(|_| "the watcher saw no event of an offer in 60 s")??;
         latencies.push(latency);
     }
     latencies.sort_unstable();

@@ -62,11 +62,14 @@ impl Scene {
         Ok(scene)
     }
 
-    /// Creates another database on the same server. Its live collections are empty.
+    /// Creates another database on the same server. Its live collections are empty. `setup` runs on it too: a raw write must
+    /// meet the same validator and indexes as one of the service.
     pub(super) async fn empty(&self, name: &str) -> Result<Database, Failure> {
         let database = self.database.client().database(name);
         golden::create_collections(&database).await?;
-        Ok(database)
+        let mut setup = command(&self.program, &self.set.uri(), name, self.folder.path());
+        let ended = setup.arg("setup").stdout(Stdio::null()).status()?;
+        if ended.success() { Ok(database) } else { Err(format!("`stream-processor setup` ended with {ended}").into()) }
     }
 
     /// The connection string of the server and the name of the database.
