@@ -13,8 +13,8 @@ use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::{collection, documents};
 
 /// The intended size of a chunk in bytes: about 190 documents of 8 KB. Two chunks of recruiters are in memory at the
-/// same time with their existing offers, one of them also with its projected offers. A full verification has one more beside
-/// it, without the long fields. So this size determines the peak of memory.
+/// same time with their existing offers, one of them also with its projected offers. So this size determines the peak of
+/// memory.
 const CHUNK_BYTES: usize = 1536 * 1024;
 /// Fields of an offer that the projection does not write and that may be long. To leave them out costs the server less
 /// than to name the 55 projected fields. The other fields are short, and the comparison ignores them.

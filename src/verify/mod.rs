@@ -14,7 +14,6 @@ pub mod stored;
 mod texts_without_offer;
 
 use bson::{DateTime, doc};
-use futures::future;
 use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
 
@@ -74,9 +73,9 @@ pub(crate) async fn full(
 ) -> Result<VerificationReport, Failure> {
     let mut scan = scan(context, phase, true, stop.clone()).await?;
     scan.bar = bar.clone();
-    // One compares while the other waits for the server. Neither depends on the other.
-    let (only_in_recruiters, ()) = future::try_join(loss_scan::look(context, &stop, bar), scan.everything()).await?;
-    scan.report.only_in_recruiters = Some(only_in_recruiters);
+    // One after the other: each holds a reply of the server, which may have 16 MB.
+    scan.everything().await?;
+    scan.report.only_in_recruiters = Some(loss_scan::look(context, &stop, bar).await?);
     scan.report.ended = server_time(&context.database).await?;
     if is_stored && !stop.is_cancelled() {
         stored::store(&context.database, &scan.report).await?;
