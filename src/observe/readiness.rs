@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::health::{Health, Role};
 
-/// The reason of an instance that starts.
+/// The reason against readiness until the first answer about the lease.
 pub(crate) const STARTING: &str = "starting: this instance does not know yet who has the lease";
 /// The reason of a halt, with the remedy.
 const HALTED: &str = "the position of the change stream is lost and stream.on_history_lost = \"halt\": decide with \

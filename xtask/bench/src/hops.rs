@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Who writes the offer after its recruiter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Writer {
-    /// The service.
+    /// The service, which reads the recruiter and its offers first.
     Service,
     /// The watcher, as soon as it sees the event of the recruiter.
     Watcher,
