@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use bson::raw::CStr;
 use bson::{RawBsonRef, RawDocument};
 
 use super::decode::borrowed_fields;
@@ -125,6 +126,13 @@ impl<'a> Job<'a> {
         JobFields::read(self.document)
     }
 
+    /// One field as [`Self::fields`] has it, without the cost of the others. Of two equal keys the last one counts.
+    #[must_use]
+    pub(crate) fn field(&self, name: &CStr) -> Option<RawBsonRef<'a>> {
+        let named = self.document.iter_elements().flatten().filter(|element| element.key() == name);
+        named.last().and_then(|element| element.value().ok()).and_then(value::present)
+    }
+
     /// The job as stored, with fields that the projection does not read.
     #[must_use]
     pub(crate) fn document(&self) -> &'a RawDocument {
@@ -175,5 +183,27 @@ impl<'a> Recruiter<'a> {
     /// The `_id`s of the jobs in their order, without jobs whose `_id` is no ObjectId.
     pub fn job_ids(&self) -> impl Iterator<Item = JobId> + '_ {
         self.jobs.iter().filter_map(|job| job.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::raw::cstr;
+    use bson::{oid::ObjectId, rawdoc};
+
+    use super::*;
+
+    #[test]
+    fn one_field_of_a_job_is_the_one_that_a_whole_decoding_has() {
+        let mut job = rawdoc! { "rome_code": "A1", "job_type": null, "_id": ObjectId::new() };
+        job.append(cstr!("rome_code"), "B2");
+        let recruiter = rawdoc! { "_id": ObjectId::new(), "jobs": [job] };
+        let recruiter = Recruiter::read(&recruiter).unwrap();
+        let job = recruiter.jobs.first().unwrap();
+        let fields = job.fields().unwrap();
+        for (name, value) in fields.named() {
+            assert_eq!(job.field(name), value, "{name}");
+        }
+        assert_eq!(fields.rome_code, Some(RawBsonRef::String("B2")));
     }
 }

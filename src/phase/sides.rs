@@ -64,15 +64,17 @@ pub(crate) struct Pair {
 impl Pair {
     #[must_use]
     pub(crate) fn of(offer: &Offer, standing: Option<&RawDocument>) -> Self {
-        let status = |standing| value::text(value::field(standing, "offer_status")).and_then(OfferStatus::read);
+        let status =
+            |standing: &RawDocument| value::text(value::field(standing, "offer_status")).and_then(OfferStatus::read);
         let projected = of_projection(offer);
-        let digest = |standing: &RawDocument| {
-            if has_same_bytes(offer, standing) { projected } else { of_standing(offer, standing) }
+        let stored = |standing: &RawDocument| {
+            if has_same_bytes(offer, standing) {
+                (Some(offer.status), projected)
+            } else {
+                (status(standing), of_standing(offer, standing))
+            }
         };
-        Self {
-            projected: (offer.status, projected),
-            stored: standing.map(|standing| (status(standing), digest(standing))),
-        }
+        Self { projected: (offer.status, projected), stored: standing.map(stored) }
     }
 
     fn is_equal(&self) -> bool {

@@ -4,17 +4,21 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use bson::{Bson, RawBsonRef, RawDocument, doc, oid::ObjectId};
+use bson::raw::cstr;
+use bson::{RawBsonRef, RawDocument, oid::ObjectId};
+use futures::try_join;
+use mongodb::raw_batch_cursor::RawBatch;
 
 use super::compare::{self, ComparisonContext, Finding};
-use super::job_owners::{by_id, contenders, establishments, held, jobs, present, read_managed, read_offers};
+use super::job_owners::{by_id, contenders, present, read_offers};
+use super::losses::{self, Kept, LossFinder, Readable};
 use super::mirror_rules::MirrorRules;
+use super::only_in_recruiters::OnlyInRecruiters;
 use super::report::DifferenceCount;
-use crate::apply::affected_recruiters;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::fetch::chunks::ChunkReader;
-use crate::fetch::references::{Answers, Keys, ReferenceCaches, anonymized_users};
+use crate::fetch::references::{Answers, Keys, ReferenceCaches};
 use crate::model::ids::{JobId, RecruiterId};
 use crate::model::job_owner::JobOwner;
 use crate::model::names::WatchedCollection;
@@ -25,13 +29,16 @@ use crate::mongo::causal::CausalDatabase;
 use crate::mongo::reads::documents;
 use crate::phase::sides::{Pair, Sides};
 use crate::project::closing::{closing_stands, if_deleted};
-use crate::project::written_fields::is_repetition;
+use crate::project::written_fields::{has_same_bytes, is_repetition};
 use crate::project::{ProjectionSettings, project};
 use crate::target::Target;
 use crate::write::dead_letters::{Address, DeadLetters};
 
-/// A field that recruiters, their anonymised copies and offers have.
-const ESTABLISHMENT: &str = "establishment_id";
+/// The greatest weight of a chunk, in bytes, beside which the next one is read: twice that of a usual chunk with its offers. Two
+/// heavy chunks must not be in memory at the same time.
+const LIGHT: usize = 6 * 1024 * 1024;
+/// The number of recruiters after which a read in progress gets its turn: about a millisecond.
+const TURN: usize = 8;
 
 /// The findings about one document and its offers. Two comparisons with the same signature read the same documents.
 #[derive(Debug, Default)]
@@ -65,20 +72,54 @@ pub(crate) struct Comparison {
     pub closed_elsewhere: DifferenceCount,
     /// The sums over the recruiters that are not in `wrong`.
     pub sides: Sides,
+    /// The jobs of the recruiters that are not in `wrong`. No recruiter needs to be searched for their offers.
+    pub held: Vec<JobId>,
+    /// What exists in these recruiters alone; empty where [`Comparer::losses`] is `None`.
+    pub only_in_recruiters: OnlyInRecruiters,
 }
 
 /// Compares documents of one database.
 #[derive(Debug)]
 pub(crate) struct Comparer {
-    database: CausalDatabase,
-    settings: ProjectionSettings,
+    pub(super) database: CausalDatabase,
+    pub(super) settings: ProjectionSettings,
     target: Target,
     /// True in `dual-write`, where an offer may be newer than its projection (spec 04).
     newest_wins: bool,
     pub(super) mirror: MirrorRules,
     recruiters: ChunkReader,
     references: ReferenceCaches,
-    dead_letters: DeadLetters,
+    pub(super) dead_letters: DeadLetters,
+    /// Finds what exists in recruiters alone while they are compared.
+    pub(super) losses: Option<LossFinder>,
+}
+
+/// Recruiters as they were read, with the offers of their jobs.
+struct Chunk {
+    recruiters: Vec<RawBatch>,
+    offers: Vec<RawBatch>,
+}
+
+impl Chunk {
+    /// Reads the next recruiters of `rest` and their offers; `None` when `rest` is empty.
+    async fn read(
+        database: &CausalDatabase,
+        reader: &mut ChunkReader,
+        rest: &mut &[RecruiterId],
+    ) -> Result<Option<Self>, Failure> {
+        let Some(recruiters) = reader.read_next(rest).await? else { return Ok(None) };
+        let mut jobs = Vec::new();
+        for document in documents(&recruiters) {
+            jobs.extend(Recruiter::read(document?).iter().flat_map(Recruiter::job_ids));
+        }
+        let offers = read_offers(database, &jobs).await?;
+        Ok(Some(Self { recruiters, offers }))
+    }
+
+    fn is_light(&self) -> bool {
+        let batches = self.recruiters.iter().chain(&self.offers);
+        batches.map(|batch| batch.as_raw_document().as_bytes().len()).sum::<usize>() <= LIGHT
+    }
 }
 
 impl Comparer {
@@ -97,6 +138,7 @@ impl Comparer {
             recruiters: ChunkReader::of_recruiters(database),
             references: ReferenceCaches::new(database),
             dead_letters: DeadLetters::load(database, None).await?,
+            losses: None,
         })
     }
 
@@ -120,44 +162,60 @@ impl Comparer {
         // A sample comes in any order, and the reader of chunks wants sorted ids.
         let ids: BTreeSet<RecruiterId> = ids.iter().copied().collect();
         let ids: Vec<RecruiterId> = ids.into_iter().collect();
-        let mut rest = ids.as_slice();
-        while let Some(batches) = self.recruiters.read_next(&mut rest).await? {
-            let recruiters = documents(&batches).collect::<Result<Vec<_>, _>>()?;
-            let mut readable = Vec::new();
-            for document in recruiters {
-                match Recruiter::read(document) {
-                    Ok(recruiter) => readable.push((recruiter, document)),
-                    // An unreadable recruiter has a dead letter, so it is no difference.
-                    Err(_) => look.sides.add_recruiter(document),
-                }
+        let (database, mut reader, mut rest) = (self.database.clone(), self.recruiters.clone(), ids.as_slice());
+        let mut next = Chunk::read(&database, &mut reader, &mut rest).await?;
+        while let Some(chunk) = next {
+            if chunk.is_light() {
+                // The server reads the next chunk while this one is compared.
+                let ahead = Chunk::read(&database, &mut reader, &mut rest);
+                (next, ()) = try_join!(ahead, self.chunk(&chunk, &anonymized, &mut look))?;
+            } else {
+                self.chunk(&chunk, &anonymized, &mut look).await?;
+                drop(chunk);
+                next = Chunk::read(&database, &mut reader, &mut rest).await?;
             }
-            self.chunk(&readable, &anonymized, &mut look).await?;
         }
+        self.recruiters = reader;
         Ok(look)
     }
 
     async fn chunk(
         &mut self,
-        recruiters: &[(Recruiter<'_>, &RawDocument)],
+        chunk: &Chunk,
         anonymized: &BTreeSet<RecruiterId>,
         look: &mut Comparison,
     ) -> Result<(), Failure> {
+        let mut recruiters = Vec::new();
+        for document in documents(&chunk.recruiters) {
+            let document = document?;
+            match Recruiter::read(document) {
+                Ok(recruiter) => recruiters.push((recruiter, document)),
+                // An unreadable recruiter has a dead letter, so it is no difference.
+                Err(_) => {
+                    look.sides.add_recruiter(document);
+                    if self.losses.is_some() {
+                        losses::unreadable(document, &mut look.only_in_recruiters);
+                    }
+                }
+            }
+        }
         self.settings.schema = self.target.schema();
-        let jobs: Vec<JobId> = recruiters.iter().flat_map(|(recruiter, _)| recruiter.job_ids()).collect();
-        let batches = read_offers(&self.database, &jobs).await?;
-        let offers = by_id(&batches)?;
+        let offers = by_id(&chunk.offers)?;
         look.offers += offers.len() as u64;
-        let answers = self.references.look_up(keys(recruiters, &offers)).await?;
+        let answers = self.references.look_up(keys(&recruiters, &offers)).await?;
         let mut wrong = BTreeMap::new();
-        for (recruiter, document) in recruiters {
-            let mut seen = self.recruiter(recruiter, &offers, &answers, anonymized.contains(&recruiter.id), look);
-            seen.sides.add_recruiter(document);
-            wrong.insert(recruiter.id, seen);
+        for recruiters in recruiters.chunks(TURN) {
+            for (recruiter, document) in recruiters {
+                let mut seen = self.recruiter(recruiter, &offers, &answers, anonymized.contains(&recruiter.id), look);
+                seen.sides.add_recruiter(document);
+                wrong.insert(recruiter.id, seen);
+            }
+            tokio::task::yield_now().await;
         }
         let are_right = |seen: &Mismatch| seen.findings.is_empty();
         wrong.extract_if(.., |_, seen| are_right(seen)).for_each(|(_, seen)| look.sides.extend(seen.sides));
         let contenders = self.contenders(&wrong, &offers).await?;
-        for (recruiter, _) in recruiters {
+        for (recruiter, _) in &recruiters {
             let own = JobOwner::new(recruiter.id, recruiter.fields.updated_at);
             let outranks = |job: &JobId, owner: &JobOwner| {
                 *owner > own && !self.dead_letters.is_unprojected(owner.recruiter(), *job)
@@ -172,8 +230,32 @@ impl Comparer {
             }
         }
         wrong.extract_if(.., |_, seen| are_right(seen)).for_each(|(_, seen)| look.sides.extend(seen.sides));
+        let right = recruiters.iter().filter(|(recruiter, _)| !wrong.contains_key(&recruiter.id));
+        look.held.extend(right.flat_map(|(recruiter, _)| recruiter.job_ids()));
         look.wrong.extend(wrong.into_iter().map(|(recruiter, seen)| (recruiter.0, seen)));
-        Ok(())
+        self.losses(&recruiters, &offers, &answers, look).await
+    }
+
+    /// Finds what exists in these recruiters alone, if anybody asks.
+    async fn losses(
+        &self,
+        recruiters: &Readable<'_>,
+        offers: &HashMap<JobId, &RawDocument>,
+        answers: &Answers,
+        look: &mut Comparison,
+    ) -> Result<(), Failure> {
+        let Some(finder) = &self.losses else { return Ok(()) };
+        let mut kept = Kept::default();
+        let described = losses::described(recruiters);
+        kept.add_offers(offers.values().copied(), &described, &self.settings.partner_label);
+        let named = losses::with_named_contact(recruiters);
+        let is_known = |fields: &RecruiterFields<'_>| !answers.of(fields, &JobFields::default()).user_is_unknown;
+        kept.users.extend(
+            named
+                .filter(|recruiter| is_known(&recruiter.fields))
+                .filter_map(|recruiter| user_id(recruiter.fields.managed_by)),
+        );
+        finder.chunk(recruiters, &kept, &self.dead_letters, &mut look.only_in_recruiters).await
     }
 
     fn recruiter(
@@ -213,7 +295,8 @@ impl Comparer {
                     let offer = standing.and_then(|standing| if_deleted(&offer, standing)).unwrap_or(&offer);
                     offer.fields.as_bytes().hash(&mut signature);
                     let known = self.known(&recruiter.fields, &references, standing, answers, recruiter_is_anonymized);
-                    if standing.is_some_and(|standing| closing_stands(offer, standing)) {
+                    let differing = standing.filter(|standing| !has_same_bytes(offer, standing));
+                    if differing.is_some_and(|standing| closing_stands(offer, standing)) {
                         look.closed_elsewhere.add(|| id.to_string());
                     }
                     let mut found = compare::held(offer, standing, &known);
@@ -289,94 +372,15 @@ impl Comparer {
         let standing: Vec<&RawDocument> = jobs.iter().filter_map(|job| offers.get(job).copied()).collect();
         contenders(&self.database, &jobs, &standing).await
     }
-
-    /// Checks our offers and finds faults of offers whose job no recruiter has.
-    ///
-    /// # Errors
-    /// [`Failure::Read`].
-    pub(crate) async fn at_offers(&mut self, ids: &[JobId]) -> Result<Comparison, Failure> {
-        let batches = read_managed(&self.database, ids).await?;
-        let offers = by_id(&batches)?;
-        let mut look = Comparison { offers: offers.len() as u64, ..Comparison::default() };
-        let user = |offer: &RawDocument| user_id(value::field(offer, "managed_by"));
-        let users = offers.values().filter_map(|offer| user(offer)).collect();
-        let anonymized = anonymized_users(&self.database, users).await?;
-        let is_anonymized = |offer: &RawDocument| user(offer).is_some_and(|user| anonymized.contains(&user));
-        let asked = offers.values().copied().filter(|offer| compare::lives(offer) || is_anonymized(offer));
-        let held = held(&self.database, &asked.collect::<Vec<_>>()).await?;
-        let unheld: Vec<_> = offers.iter().filter(|(id, _)| !held.contains(id)).collect();
-        let there = establishments(&self.database, &unheld).await?;
-        for (id, offer) in unheld {
-            let establishment = value::text(value::field(offer, "establishment_id")).unwrap_or_default();
-            let mut findings: Vec<Finding> =
-                compare::without_job(*id, offer, there.contains(establishment)).into_iter().collect();
-            // The server refused to change this offer, so the offer itself has a dead letter.
-            let refused = Address::Offer(*id);
-            findings.retain(|_| !self.dead_letters.contains_refusal(&refused));
-            if is_anonymized(offer) {
-                findings.extend(compare::contact_left(*id, offer, &self.settings.anonymized_email, false));
-            }
-            insert(&mut look, id.0, findings, offer);
-        }
-        Ok(look)
-    }
-
-    /// Checks anonymised recruiters: their offers must have no contact.
-    ///
-    /// # Errors
-    /// [`Failure::Read`].
-    pub(crate) async fn at_anonymized(&mut self, ids: &[RecruiterId]) -> Result<Comparison, Failure> {
-        let there = present(&self.database, WatchedCollection::Recruiters, ids).await?;
-        let gone: Vec<Bson> = ids.iter().copied().filter(|id| !there.contains(id)).map(Bson::from).collect();
-        let filter = doc! { "_id": { "$in": gone } };
-        let fields = doc! { "jobs._id": 1, ESTABLISHMENT: 1 };
-        let copies = jobs(&self.database, WatchedCollection::AnonymizedRecruiters, filter, fields).await?;
-        let shown = affected_recruiters::shown(&self.database, &self.settings.partner_label, ids).await?;
-        let mut look = Comparison::default();
-        let named = copies.iter().flat_map(|copy| copy.jobs.iter().copied());
-        let all: BTreeSet<JobId> = named.chain(shown.values().flatten().copied()).collect();
-        let batches = read_offers(&self.database, &all.into_iter().collect::<Vec<_>>()).await?;
-        let mut offers = by_id(&batches)?;
-        let label = self.settings.partner_label.as_str();
-        offers.retain(|_, offer| value::text(value::field(offer, "partner_label")) == Some(label));
-        let left = |id: JobId, offer| compare::contact_left(id, offer, &self.settings.anonymized_email, true);
-        offers.retain(|id, offer| !left(*id, offer).is_empty());
-        let held = held(&self.database, &offers.values().copied().collect::<Vec<_>>()).await?;
-        for copy in copies {
-            // A job may have moved to another recruiter and disappeared there. Its offer then shows that recruiter.
-            let shows_another = |job: &JobId| {
-                let shown = offers.get(job).and_then(|offer| value::text(value::field(offer, ESTABLISHMENT)));
-                shown.zip(copy.establishment.as_deref()).is_some_and(|(shown, own)| shown != own)
-            };
-            let jobs = copy.jobs.iter().filter(|job| !held.contains(job) && !shows_another(job));
-            let jobs: BTreeSet<JobId> = jobs.chain(shown.get(&copy.id).into_iter().flatten()).copied().collect();
-            for job in jobs {
-                let refused = Address::of(copy.id, Some(job));
-                if let Some(offer) = offers.get(&job).filter(|_| !self.dead_letters.contains_refusal(&refused)) {
-                    insert(&mut look, copy.id.0, left(job, offer), offer);
-                }
-            }
-        }
-        Ok(look)
-    }
-}
-
-fn insert(look: &mut Comparison, id: ObjectId, findings: Vec<Finding>, offer: &RawDocument) {
-    if findings.is_empty() {
-        return;
-    }
-    let seen = look.wrong.entry(id).or_default();
-    let mut signature = DefaultHasher::new();
-    (seen.signature, offer.as_bytes()).hash(&mut signature);
-    seen.signature = signature.finish();
-    seen.findings.extend(findings);
 }
 
 fn keys(recruiters: &[(Recruiter<'_>, &RawDocument)], offers: &HashMap<JobId, &RawDocument>) -> Keys {
     let mut keys = Keys::default();
     for (recruiter, _) in recruiters {
         keys.add_recruiter(&recruiter.fields);
-        recruiter.jobs.iter().flat_map(|job| job.fields()).for_each(|job| keys.add_job(&job));
+        for job in &recruiter.jobs {
+            keys.add_job(&JobFields { rome_code: job.field(cstr!("rome_code")), ..JobFields::default() });
+        }
     }
     for offer in offers.values() {
         keys.add_recruiter(&naming(value::field(offer, "managed_by")));

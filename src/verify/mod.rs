@@ -1,10 +1,13 @@
 //! Verification (spec 06): recruiters are projected with the code of the pipeline, and compared with the offers.
 
 pub(crate) mod compare;
+mod compare_offers;
 pub(crate) mod compare_sides;
 pub(crate) mod continuous;
+mod held_jobs;
 mod job_owners;
 mod loss_scan;
+mod losses;
 mod mirror_rules;
 pub(crate) mod only_in_recruiters;
 pub(crate) mod recheck;
@@ -18,6 +21,8 @@ use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
 
 use self::compare_sides::Comparer;
+use self::held_jobs::HeldJobs;
+use self::losses::LossFinder;
 use self::mirror_rules::MirrorRules;
 use self::only_in_recruiters::OnlyInRecruiters;
 use self::recheck::{Behind, Rechecker, Side};
@@ -44,14 +49,13 @@ pub(crate) async fn compare_as_in(context: &Context, from: Phase, to: Phase) -> 
     Ok(scan.report)
 }
 
-/// The number of documents that a full verification counts on its bar: all sides, and `recruiters` once more for what
-/// exists there alone.
+/// The number of documents that a full verification counts on its bar: those of all sides.
 ///
 /// # Errors
 /// [`Failure::Read`].
 pub(crate) async fn length(context: &Context) -> Result<u64, Failure> {
     let mut length = 0;
-    for side in [Side::Recruiters, Side::Offers, Side::Anonymized, Side::Recruiters] {
+    for side in Side::ALL {
         let filter = scan::all(side, &context.settings.target.partner_label);
         let documents = collection(&context.database, side.collection());
         length += documents.count_documents(filter).await.map_err(Failure::Read)?;
@@ -73,9 +77,14 @@ pub(crate) async fn full(
 ) -> Result<VerificationReport, Failure> {
     let mut scan = scan(context, phase, true, stop.clone()).await?;
     scan.bar = bar.clone();
-    // One after the other: each holds a reply of the server, which may have 16 MB.
+    let (finder, mut alone) = (LossFinder::prepare(context).await?, OnlyInRecruiters::default());
+    finder.others(&stop, &mut alone).await?;
+    scan.report.only_in_recruiters = Some(alone);
+    scan.rechecker.comparer.losses = Some(finder);
     scan.everything().await?;
-    scan.report.only_in_recruiters = Some(loss_scan::look(context, &stop, bar).await?);
+    if let (Some(finder), Some(alone)) = (&scan.rechecker.comparer.losses, &mut scan.report.only_in_recruiters) {
+        finder.say_what_was_not_looked_at(alone);
+    }
     scan.report.ended = server_time(&context.database).await?;
     if is_stored && !stop.is_cancelled() {
         stored::store(&context.database, &scan.report).await?;
@@ -92,7 +101,7 @@ pub(crate) async fn only_in_recruiters(
     context: &Context,
     stop: &CancellationToken,
 ) -> Result<OnlyInRecruiters, Failure> {
-    loss_scan::look(context, stop, &ProgressBar::hidden()).await
+    loss_scan::look(context, stop).await
 }
 
 /// A verification of `count` recruiters, chosen at random. Its result is not stored.
@@ -150,6 +159,7 @@ async fn scan(context: &Context, phase: Phase, full: bool, stop: CancellationTok
         rechecker: rechecker(context, phase, Behind::Instance { except }, stop).await?,
         partner_label: context.settings.target.partner_label.clone(),
         report: VerificationReport::new(server_time(&context.database).await?, phase.word().to_owned(), full),
+        held: HeldJobs::default(),
         bar: ProgressBar::hidden(),
     })
 }

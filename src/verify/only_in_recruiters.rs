@@ -94,13 +94,31 @@ impl OnlyInRecruiters {
             // A damaged document may have any text as a name.
             let is_plain =
                 name.len() <= LONGEST_NAME && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-            let is_shown = is_plain && (self.fields.len() < FIELDS || self.fields.contains_key(name));
-            let name = if is_shown { name } else { OTHER_FIELDS };
-            *self.fields.entry(name.to_owned()).or_default() += 1;
+            self.add_field(if is_plain { name } else { OTHER_FIELDS }, 1);
         }
         if any {
             self.add(LossKind::FreeTexts, id);
         }
+    }
+
+    fn add_field(&mut self, name: &str, count: u64) {
+        let is_shown = self.fields.len() < FIELDS || self.fields.contains_key(name);
+        let name = if is_shown { name } else { OTHER_FIELDS };
+        *self.fields.entry(name.to_owned()).or_default() += count;
+    }
+
+    /// Adds what was found in other recruiters.
+    pub(super) fn extend(&mut self, other: Self) {
+        for (kind, loss) in other.losses {
+            let sum = self.losses.entry(kind).or_default();
+            sum.count += loss.count;
+            let room = IDS.saturating_sub(sum.ids.len());
+            sum.ids.extend(loss.ids.into_iter().take(room));
+        }
+        for (name, count) in other.fields {
+            self.add_field(&name, count);
+        }
+        self.not_looked_at.extend(other.not_looked_at);
     }
 
     /// The number of documents of a kind.
@@ -170,5 +188,23 @@ mod tests {
         assert!(report["free_text_fields"].as_object().unwrap().len() <= FIELDS + 1);
         assert!(!report.to_string().contains("example.com"));
         assert_eq!(report["recruiters_without_jobs"]["count"], 0, "each kind is there");
+    }
+
+    #[test]
+    fn what_was_found_in_parts_is_the_same_as_in_one_piece_and_stays_bounded() {
+        let found = |numbers: std::ops::Range<u32>| {
+            let mut found = OnlyInRecruiters::default();
+            for number in numbers {
+                let name = format!("custom_{}", number / 30);
+                found.add_texts([name.as_str()].into_iter(), || number.to_string());
+                found.add(LossKind::JobsWithoutOffer, || number.to_string());
+            }
+            found
+        };
+        let mut parts = OnlyInRecruiters::default();
+        for begin in (0..2_000).step_by(400) {
+            parts.extend(found(begin..begin + 400));
+        }
+        assert_eq!(parts, found(0..2_000));
     }
 }

@@ -7,6 +7,7 @@ use bson::{DateTime, Document, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
 use indicatif::ProgressBar;
 
+use super::held_jobs::HeldJobs;
 use super::recheck::{Rechecker, Side};
 use super::report::VerificationReport;
 use crate::error::Failure;
@@ -38,6 +39,8 @@ pub(crate) struct Scan {
     /// The label of our offers.
     pub partner_label: String,
     pub report: VerificationReport,
+    /// The jobs of the recruiters that were compared and had no mismatch.
+    pub(super) held: HeldJobs,
     /// Counts the documents of all sides; hidden where nobody looks.
     pub bar: ProgressBar,
 }
@@ -70,7 +73,12 @@ impl Scan {
             if after.is_none() {
                 break;
             }
-            self.first_look(side, &ids, &mut waiting).await?;
+            let unheld = if side == Side::Offers { self.held.without(&ids) } else { ids.clone() };
+            self.first_look(side, &unheld, &mut waiting).await?;
+            if side == Side::Offers && self.report.full {
+                // The others were compared with their recruiters.
+                self.report.offers += (ids.len() - unheld.len()) as u64;
+            }
             self.bar.inc(ids.len() as u64);
             if waiting.len() >= WAITING {
                 self.settle(side, std::mem::take(&mut waiting)).await?;
@@ -152,7 +160,11 @@ impl Scan {
         ids: &[ObjectId],
         waiting: &mut BTreeMap<ObjectId, u64>,
     ) -> Result<(), Failure> {
+        if ids.is_empty() {
+            return Ok(());
+        }
         let look = self.rechecker.look(side, ids).await?;
+        self.held.extend(look.held);
         let report = &mut self.report;
         report.jobs += look.jobs;
         report.compared += look.compared;
@@ -162,6 +174,9 @@ impl Scan {
         }
         report.closed_elsewhere.extend(look.closed_elsewhere);
         report.sides.extend(look.sides);
+        if let Some(alone) = &mut report.only_in_recruiters {
+            alone.extend(look.only_in_recruiters);
+        }
         match side {
             Side::Recruiters => report.recruiters += ids.len() as u64,
             Side::Offers | Side::Anonymized => {}

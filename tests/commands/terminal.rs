@@ -141,7 +141,7 @@ async fn a_verification_shows_a_bar_that_warnings_do_not_garble() {
     // A recheck waits for the leader, so that the bar stays.
     processor.signal(Signal::Stop);
     let mut terminal = Terminal::spawn(&["verify"], &test, 200, &[]);
-    terminal.until_shown("2/5 documents").await;
+    terminal.until_shown("2/3 documents").await;
     failpoints::refuse(&test.database, "find", "jobs_partners", failpoints::passing()).await;
     processor.signal(Signal::Continue);
     let warning = "an attempt failed; retrying";
