@@ -57,6 +57,44 @@ async fn a_verification_waits_for_an_instance_that_is_behind() {
     test.collection("recruiters").insert_many((0..30).map(|_| recruiter([job("Boulanger")]))).await.unwrap();
     test.database.run_command(doc! { "profile": 2 }).await.unwrap();
     let mut verification = Processor::spawn(&["verify", "--json"], &test, &[]);
+    until_it_waits(&test, &mut verification).await;
+    processor.signal(Signal::Continue);
+    let ended = verification.until_ended().await;
+    assert_eq!(ended.code, 0, "{}\n{}", ended.stdout, ended.stderr);
+    test.database.run_command(doc! { "profile": 0 }).await.unwrap();
+    stopped(processor).await;
+}
+
+/// The offer was found different with its recruiter, and the recruiter is gone before the second look.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offer_whose_recruiter_disappears_during_a_recheck_is_an_orphan() {
+    let test = TestDatabase::create("verify_orphan").await;
+    let mut processor = started_with(&test, &[("STREAM_PROCESSOR__LEASE__DURATION", "1h")]).await;
+    test.collection("recruiters")
+        .insert_many([recruiter([job("Boulanger")]), recruiter([job("Serveur")])])
+        .await
+        .unwrap();
+    until_no_resync(&test.database).await;
+    settled(&test.database).await;
+    processor.signal(Signal::Stop);
+    let spoiled = doc! { "$set": { "offer_title": "spoiled" } };
+    test.collection("jobs_partners").update_one(doc! { "offer_title": "Boulanger" }, spoiled).await.unwrap();
+    test.database.run_command(doc! { "profile": 2 }).await.unwrap();
+    let mut verification = Processor::spawn(&["verify", "--json"], &test, &[]);
+    until_it_waits(&test, &mut verification).await;
+    test.collection("recruiters").delete_one(doc! { "jobs.offer_title_custom": "Boulanger" }).await.unwrap();
+    // Nobody cancels the offer.
+    processor.sigkill();
+    test.collection("stream_processor_state").delete_one(doc! { "_id": "lease" }).await.unwrap();
+    let ended = verification.until_ended().await;
+    let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!((ended.code, &report["kinds"]["orphan"]["count"]), (1, &1.into()), "{}\n{}", ended.stdout, ended.stderr);
+    assert_eq!(report["differences"], 1, "{report:#}");
+    test.database.run_command(doc! { "profile": 0 }).await.unwrap();
+}
+
+/// Waits until the verification asks again and again how far the instance is.
+async fn until_it_waits(test: &TestDatabase, verification: &mut Processor) {
     let asked = doc! { "ns": format!("{}.stream_processor_state", test.name()), "command.filter._id": "checkpoint" };
     eventually(PATIENCE, "it asks again and again how far the instance is", async || {
         assert!(verification.is_running(), "it does not wait: {}", verification.stdout());
@@ -64,11 +102,6 @@ async fn a_verification_waits_for_an_instance_that_is_behind() {
         (times >= 5).then_some(())
     })
     .await;
-    processor.signal(Signal::Continue);
-    let ended = verification.until_ended().await;
-    assert_eq!(ended.code, 0, "{}\n{}", ended.stdout, ended.stderr);
-    test.database.run_command(doc! { "profile": 0 }).await.unwrap();
-    stopped(processor).await;
 }
 
 const KINDS: usize = 10;
