@@ -126,7 +126,8 @@ impl<'a> Job<'a> {
         JobFields::read(self.document)
     }
 
-    /// One field as [`Self::fields`] has it, without the cost of the others. Of two equal keys the last one counts.
+    /// One field as [`Self::fields`] has it, without the cost of the others. Of two equal keys the last one counts. Of a job
+    /// that cannot be decoded whole, it has the field where that can be read.
     #[must_use]
     pub(crate) fn field(&self, name: &CStr) -> Option<RawBsonRef<'a>> {
         let named = self.document.iter_elements().flatten().filter(|element| element.key() == name);

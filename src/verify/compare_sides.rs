@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 
 use bson::raw::cstr;
 use bson::{RawBsonRef, RawDocument, oid::ObjectId};
@@ -10,6 +11,7 @@ use futures::try_join;
 use mongodb::raw_batch_cursor::RawBatch;
 
 use super::compare::{self, ComparisonContext, Finding};
+use super::held_jobs::MOST;
 use super::job_owners::{by_id, contenders, present, read_offers};
 use super::losses::{self, Kept, LossFinder, Readable};
 use super::mirror_rules::MirrorRules;
@@ -74,7 +76,7 @@ pub(crate) struct Comparison {
     pub sides: Sides,
     /// The jobs of the recruiters that are not in `wrong`. No recruiter needs to be searched for their offers.
     pub held: Vec<JobId>,
-    /// What exists in these recruiters alone; empty where [`Comparer::losses`] is `None`.
+    /// What exists in the recruiters alone that are not in `wrong`; empty where [`Comparer::losses`] is `None`.
     pub only_in_recruiters: OnlyInRecruiters,
 }
 
@@ -91,7 +93,7 @@ pub(crate) struct Comparer {
     references: ReferenceCaches,
     pub(super) dead_letters: DeadLetters,
     /// Finds what exists in recruiters alone while they are compared.
-    pub(super) losses: Option<LossFinder>,
+    pub(super) losses: Option<Arc<LossFinder>>,
 }
 
 /// Recruiters as they were read, with the offers of their jobs.
@@ -230,8 +232,9 @@ impl Comparer {
             }
         }
         wrong.extract_if(.., |_, seen| are_right(seen)).for_each(|(_, seen)| look.sides.extend(seen.sides));
-        let right = recruiters.iter().filter(|(recruiter, _)| !wrong.contains_key(&recruiter.id));
-        look.held.extend(right.flat_map(|(recruiter, _)| recruiter.job_ids()));
+        recruiters.retain(|(recruiter, _)| !wrong.contains_key(&recruiter.id));
+        let room = MOST.saturating_sub(look.held.len());
+        look.held.extend(recruiters.iter().flat_map(|(recruiter, _)| recruiter.job_ids()).take(room));
         look.wrong.extend(wrong.into_iter().map(|(recruiter, seen)| (recruiter.0, seen)));
         self.losses(&recruiters, &offers, &answers, look).await
     }

@@ -1,11 +1,12 @@
-//! The jobs whose recruiters a verification has compared. No recruiter is searched again for the offers of these jobs.
+//! The jobs of the recruiters that a verification has compared without a mismatch. No recruiter is searched again for the offers
+//! of these jobs.
 
 use bson::oid::ObjectId;
 
 use crate::model::ids::JobId;
 
 /// The greatest number of remembered jobs. Their ids take six megabytes. For the offers of further jobs, recruiters are searched.
-const MOST: usize = 500_000;
+pub(super) const MOST: usize = 500_000;
 
 /// A bounded set of jobs.
 #[derive(Debug, Default)]
@@ -16,8 +17,9 @@ pub(super) struct HeldJobs {
 
 impl HeldJobs {
     pub(super) fn extend(&mut self, jobs: impl IntoIterator<Item = JobId>) {
-        self.jobs.extend(jobs.into_iter().take(MOST - self.jobs.len()));
-        self.is_sorted = false;
+        let before = self.jobs.len();
+        self.jobs.extend(jobs.into_iter().take(MOST - before));
+        self.is_sorted &= self.jobs.len() == before;
     }
 
     /// The ids that name no job of this set.

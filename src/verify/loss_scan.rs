@@ -1,7 +1,8 @@
-//! The scan of `recruiters` for what exists there alone, without a comparison. It goes by `_id` in chunks, and reads offers
-//! and users by `_id`. It only reads.
+//! Counts what exists in `recruiters` alone, without a comparison: of all recruiters by `_id` in chunks, or of some that a
+//! comparison found different. It reads their offers and users by `_id`, and writes nothing.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bson::{Document, doc, oid::ObjectId};
 use tokio_util::sync::CancellationToken;
@@ -28,18 +29,8 @@ const NOT_READ: [&str; 4] = ["jobs.rome_detail", "jobs.competences_rome", "jobs.
 /// # Errors
 /// [`Failure::Read`].
 pub(crate) async fn look(context: &Context, stop: &CancellationToken) -> Result<OnlyInRecruiters, Failure> {
-    let database = &context.database;
-    let mut scan = LossScan {
-        database: database.clone(),
-        partner_label: context.settings.target.partner_label.clone(),
-        recruiters: ChunkReader::of_recruiters_without(database, &NOT_READ),
-        offers: ChunkReader::of_offer_fields(database, &["partner_label", "workplace_description"]),
-        dead_letters: DeadLetters::load(database, None).await?,
-        finder: LossFinder::prepare(context).await?,
-        found: OnlyInRecruiters::default(),
-    };
-    scan.finder.others(stop, &mut scan.found).await?;
-    let name = WatchedCollection::Recruiters.name();
+    let mut scan = LossScan::prepare(context, stop).await?;
+    let (database, name) = (&context.database, WatchedCollection::Recruiters.name());
     let mut after = None;
     while !stop.is_cancelled() {
         let ids = scan::ids_after(database, name, &Document::new(), after, scan::STEP).await?;
@@ -49,21 +40,59 @@ pub(crate) async fn look(context: &Context, stop: &CancellationToken) -> Result<
         }
         scan.step(&typed(&ids)).await?;
     }
-    scan.finder.say_what_was_not_looked_at(&mut scan.found);
-    Ok(scan.found)
+    Ok(scan.end())
 }
 
-struct LossScan {
+#[derive(Debug)]
+pub(super) struct LossScan {
     database: CausalDatabase,
     partner_label: String,
     recruiters: ChunkReader,
     offers: ChunkReader,
     dead_letters: DeadLetters,
-    finder: LossFinder,
-    found: OnlyInRecruiters,
+    /// Shared with a comparison.
+    pub finder: Arc<LossFinder>,
+    pub found: OnlyInRecruiters,
 }
 
 impl LossScan {
+    /// Begins a count with the recruiters whose `_id` is no ObjectId.
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub(super) async fn prepare(context: &Context, stop: &CancellationToken) -> Result<Self, Failure> {
+        let database = &context.database;
+        let (finder, mut found) = (LossFinder::prepare(context).await?, OnlyInRecruiters::default());
+        finder.others(stop, &mut found).await?;
+        Ok(Self {
+            database: database.clone(),
+            partner_label: context.settings.target.partner_label.clone(),
+            recruiters: ChunkReader::of_recruiters_without(database, &NOT_READ),
+            offers: ChunkReader::of_offer_fields(database, &["partner_label", "workplace_description"]),
+            dead_letters: DeadLetters::load(database, None).await?,
+            finder: Arc::new(finder),
+            found,
+        })
+    }
+
+    /// Counts recruiters whose comparison waited. The dead letters may have changed meanwhile.
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub(super) async fn after_recheck(&mut self, ids: &[RecruiterId]) -> Result<(), Failure> {
+        self.dead_letters = DeadLetters::load(&self.database, None).await?;
+        for ids in ids.chunks(scan::STEP as usize) {
+            self.step(ids).await?;
+        }
+        Ok(())
+    }
+
+    /// The result, with what could not be looked at.
+    pub(super) fn end(mut self) -> OnlyInRecruiters {
+        self.finder.say_what_was_not_looked_at(&mut self.found);
+        self.found
+    }
+
     async fn step(&mut self, ids: &[RecruiterId]) -> Result<(), Failure> {
         let mut rest = ids;
         while let Some(batches) = self.recruiters.read_next(&mut rest).await? {

@@ -73,7 +73,7 @@ fn employer_description<'a>(job: &Job<'a>) -> Option<RawBsonRef<'a>> {
     value::non_empty(job.field(cstr!("job_employer_description")))
 }
 
-/// Finds losses. It reads nothing about recruiters, offers and users.
+/// Finds losses. Its callers read the recruiters, offers and users.
 #[derive(Debug)]
 pub(super) struct LossFinder {
     database: CausalDatabase,

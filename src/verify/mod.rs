@@ -16,13 +16,15 @@ pub(crate) mod scan;
 pub mod stored;
 mod texts_without_offer;
 
+use std::sync::Arc;
+
 use bson::{DateTime, doc};
 use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
 
 use self::compare_sides::Comparer;
 use self::held_jobs::HeldJobs;
-use self::losses::LossFinder;
+use self::loss_scan::LossScan;
 use self::mirror_rules::MirrorRules;
 use self::only_in_recruiters::OnlyInRecruiters;
 use self::recheck::{Behind, Rechecker, Side};
@@ -77,14 +79,11 @@ pub(crate) async fn full(
 ) -> Result<VerificationReport, Failure> {
     let mut scan = scan(context, phase, true, stop.clone()).await?;
     scan.bar = bar.clone();
-    let (finder, mut alone) = (LossFinder::prepare(context).await?, OnlyInRecruiters::default());
-    finder.others(&stop, &mut alone).await?;
-    scan.report.only_in_recruiters = Some(alone);
-    scan.rechecker.comparer.losses = Some(finder);
+    let losses = LossScan::prepare(context, &stop).await?;
+    scan.rechecker.comparer.losses = Some(Arc::clone(&losses.finder));
+    scan.losses = Some(losses);
     scan.everything().await?;
-    if let (Some(finder), Some(alone)) = (&scan.rechecker.comparer.losses, &mut scan.report.only_in_recruiters) {
-        finder.say_what_was_not_looked_at(alone);
-    }
+    scan.report.only_in_recruiters = scan.losses.take().map(LossScan::end);
     scan.report.ended = server_time(&context.database).await?;
     if is_stored && !stop.is_cancelled() {
         stored::store(&context.database, &scan.report).await?;
@@ -160,6 +159,7 @@ async fn scan(context: &Context, phase: Phase, full: bool, stop: CancellationTok
         partner_label: context.settings.target.partner_label.clone(),
         report: VerificationReport::new(server_time(&context.database).await?, phase.word().to_owned(), full),
         held: HeldJobs::default(),
+        losses: None,
         bar: ProgressBar::hidden(),
     })
 }

@@ -8,12 +8,13 @@ use futures::TryStreamExt as _;
 use indicatif::ProgressBar;
 
 use super::held_jobs::HeldJobs;
+use super::loss_scan::LossScan;
 use super::recheck::{Rechecker, Side};
 use super::report::VerificationReport;
 use crate::error::Failure;
 use crate::fetch::links;
 use crate::maintenance::other_ids;
-use crate::model::ids::{JobId, RecruiterId};
+use crate::model::ids::{JobId, RecruiterId, typed};
 use crate::model::names::WatchedCollection;
 use crate::model::other_id::OtherId;
 use crate::mongo::reads::{collection, documents};
@@ -41,6 +42,8 @@ pub(crate) struct Scan {
     pub report: VerificationReport,
     /// The jobs of the recruiters that were compared and had no mismatch.
     pub(super) held: HeldJobs,
+    /// Counts what exists in `recruiters` alone; `None` where nobody asks.
+    pub(super) losses: Option<LossScan>,
     /// Counts the documents of all sides; hidden where nobody looks.
     pub bar: ProgressBar,
 }
@@ -174,8 +177,8 @@ impl Scan {
         }
         report.closed_elsewhere.extend(look.closed_elsewhere);
         report.sides.extend(look.sides);
-        if let Some(alone) = &mut report.only_in_recruiters {
-            alone.extend(look.only_in_recruiters);
+        if let Some(losses) = &mut self.losses {
+            losses.found.extend(look.only_in_recruiters);
         }
         match side {
             Side::Recruiters => report.recruiters += ids.len() as u64,
@@ -190,6 +193,9 @@ impl Scan {
     }
 
     async fn settle(&mut self, side: Side, waiting: BTreeMap<ObjectId, u64>) -> Result<(), Failure> {
+        // A recheck waits until an instance that is behind has written its offers. Before that they are no losses.
+        let waited: Vec<ObjectId> = waiting.keys().copied().collect();
+        let finder = self.rechecker.comparer.losses.take();
         let report = &mut self.report;
         let (mut right, mut standing) = (Sides::default(), Sides::default());
         let settling = self.rechecker.settle(side, waiting, &mut right, |_, seen| {
@@ -201,6 +207,10 @@ impl Scan {
         report.sides.extend(right);
         report.sides.extend(standing);
         report.unsettled += moving.len() as u64;
+        self.rechecker.comparer.losses = finder;
+        if let (Side::Recruiters, Some(losses)) = (side, &mut self.losses) {
+            losses.after_recheck(&typed(&waited)).await?;
+        }
         Ok(())
     }
 }

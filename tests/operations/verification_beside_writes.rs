@@ -61,6 +61,9 @@ async fn a_verification_waits_for_an_instance_that_is_behind() {
     processor.signal(Signal::Continue);
     let ended = verification.until_ended().await;
     assert_eq!(ended.code, 0, "{}\n{}", ended.stdout, ended.stderr);
+    let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    let without_offer = &report["only_in_recruiters"]["jobs_without_offer"];
+    assert_eq!(without_offer["count"], 0, "their offers came meanwhile: {without_offer}");
     test.database.run_command(doc! { "profile": 0 }).await.unwrap();
     stopped(processor).await;
 }
