@@ -36,10 +36,10 @@ use crate::project::{ProjectionSettings, project};
 use crate::target::Target;
 use crate::write::dead_letters::{Address, DeadLetters};
 
-/// The greatest weight of a chunk, in bytes, beside which the next one is read: twice that of a usual chunk with its offers. Two
+/// The greatest weight of a chunk, in bytes, beside which the next one is read: about twice that of a usual chunk with its offers. Two
 /// heavy chunks must not be in memory at the same time.
 const LIGHT: usize = 6 * 1024 * 1024;
-/// The number of recruiters after which a read in progress gets its turn: about a millisecond.
+/// The number of recruiters after which a read in progress gets its turn. Eight with three jobs each take about two milliseconds.
 const TURN: usize = 8;
 
 /// The findings about one document and its offers. Two comparisons with the same signature read the same documents.

@@ -75,13 +75,20 @@ impl LossScan {
         })
     }
 
-    /// Counts recruiters whose comparison waited. The dead letters may have changed meanwhile.
+    /// Counts recruiters whose comparison waited. The dead letters may have changed meanwhile. A count that `stop` ends
+    /// early has counted a part.
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub(super) async fn after_recheck(&mut self, ids: &[RecruiterId]) -> Result<(), Failure> {
+    pub(super) async fn after_recheck(&mut self, ids: &[RecruiterId], stop: &CancellationToken) -> Result<(), Failure> {
+        if ids.is_empty() || stop.is_cancelled() {
+            return Ok(());
+        }
         self.dead_letters = DeadLetters::load(&self.database, None).await?;
         for ids in ids.chunks(scan::STEP as usize) {
+            if stop.is_cancelled() {
+                break;
+            }
             self.step(ids).await?;
         }
         Ok(())

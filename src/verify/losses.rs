@@ -48,7 +48,7 @@ impl Kept {
             let id = offer.get_object_id("_id").ok().map(JobId);
             let is_ours = value::text(value::field(offer, "partner_label")) == Some(partner_label);
             if let Some(id) = id.filter(|_| is_ours) {
-                // To look for a field costs time, and few jobs have the text.
+                // To look for a field costs time, and only a job with such a text needs it.
                 let shows = |text| value::field(offer, "workplace_description") == Some(text);
                 self.offers.insert(id, described.get(&id).copied().is_none_or(shows));
             }
@@ -311,4 +311,27 @@ async fn by_siret<'a>(
         }
     }
     Ok(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::rawdoc;
+
+    use super::*;
+
+    #[test]
+    fn a_described_employer_must_be_in_the_offer_also_where_an_earlier_job_with_the_same_id_has_no_text() {
+        let [id, other] = [ObjectId::new(), ObjectId::new()];
+        let jobs = [rawdoc! { "_id": id }, rawdoc! { "_id": id, "job_employer_description": "A bakery" }];
+        let jobs: bson::raw::RawArrayBuf = jobs.iter().chain([&rawdoc! { "_id": other }]).collect();
+        let document = rawdoc! { "_id": ObjectId::new(), "jobs": jobs };
+        let recruiters = [(Recruiter::read(&document).unwrap(), &*document)];
+        for (shown, holds) in [("A bakery", true), ("A shop", false), ("", false)] {
+            let offer = |id, label: &str| rawdoc! { "_id": id, "partner_label": label, "workplace_description": shown };
+            let offers = [offer(id, "ours"), offer(other, "ours"), offer(ObjectId::new(), "theirs")];
+            let mut kept = Kept::default();
+            kept.add_offers(offers.iter().map(|offer| &**offer), &described(&recruiters), "ours");
+            assert_eq!(kept.offers, HashMap::from([(JobId(id), holds), (JobId(other), true)]), "{shown}");
+        }
+    }
 }

@@ -209,7 +209,7 @@ impl Scan {
         report.unsettled += moving.len() as u64;
         self.rechecker.comparer.losses = finder;
         if let (Side::Recruiters, Some(losses)) = (side, &mut self.losses) {
-            losses.after_recheck(&typed(&waited)).await?;
+            losses.after_recheck(&typed(&waited), &self.rechecker.stop).await?;
         }
         Ok(())
     }
