@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use mongodb::raw_batch_cursor::RawBatch;
 use tracing::Instrument as _;
 
-use super::job_chunk::JobChunks;
+use super::job_chunk::job_chunks;
 use super::link_changes::{LinkChanges, keep_in_link, links_ahead, moved};
 use super::offers_ahead::OffersAhead;
 use super::removal::{LostJobs, RemovedJob};
@@ -72,7 +72,7 @@ impl Stages {
         let mut ahead = chunk.ahead.filter(|ahead| self.written.spare(ahead));
         self.written.clear();
         let touched = self.decode(chunk.batches, chunk.touches, &mut done.told)?;
-        let mut job_chunks = JobChunks::of(&touched);
+        let mut job_chunks = job_chunks(&touched);
         // Links are compared with the first job chunk. There is always one: a recruiter without jobs may have a link.
         let mut next = Some(job_chunks.next().unwrap_or_default());
         let mut whole: Vec<RecruiterId> = touched.iter().filter(|it| it.whole).map(|it| it.recruiter.id).collect();
@@ -169,8 +169,7 @@ impl Stages {
                 continue;
             };
             if let Some(touch) = touches.get(&recruiter.id) {
-                let jobs = value::list(recruiter.fields.jobs).map_or(0, |jobs| jobs.as_bytes().len());
-                let weight = document.as_bytes().len().saturating_sub(jobs);
+                let weight = recruiter.own_weight(document);
                 all.push(self.touched(recruiter, touch, weight, told));
             }
         }

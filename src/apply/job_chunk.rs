@@ -1,9 +1,7 @@
 //! Puts one job chunk through the stages: decode, fetch, project, compare, write. A job chunk is some jobs of a chunk
-//! of recruiters. The number of its jobs and the weight of their offers are bounded, so that memory does not grow with
-//! the jobs of a recruiter.
+//! of recruiters.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::iter::Peekable;
 
 use mongodb::raw_batch_cursor::RawBatch;
 
@@ -15,6 +13,7 @@ use super::refused_changes::refused_changes;
 use super::stages::{Findings, Stages, TouchedRecruiter};
 use crate::error::Failure;
 use crate::fetch::chunks::ChunkReader;
+use crate::fetch::job_chunks::JobChunks;
 use crate::fetch::references::{Answers, Keys, ReferenceCaches};
 use crate::interruption::Unfinished;
 use crate::model::dead_letter::Reason;
@@ -31,11 +30,6 @@ use crate::write::dead_letters::{Address, DeadLetter, EventPosition};
 use crate::write::statements::{self, Statement};
 use crate::write::update_reply::WriteOutcome;
 
-/// The greatest number of jobs in a job chunk.
-pub(super) const JOBS: usize = 1_000;
-/// The greatest weight of a job chunk of several jobs, in bytes. The weight of a job includes the recruiter's own data,
-/// because the offer may repeat them. The jobs of a usual chunk of recruiters fit into one job chunk.
-const BYTES: usize = 4 * 1024 * 1024;
 /// The greatest number of comparisons of one offer, the first one included. The offer is compared again when another
 /// process changes it before it is written.
 const COMPARISONS: usize = 4;
@@ -43,31 +37,16 @@ const COMPARISONS: usize = 4;
 /// The number of jobs that are projected before other work of this thread has its turn.
 const AT_A_STRETCH: usize = 64;
 
-/// Splits the jobs of a chunk of recruiters into job chunks.
-pub(crate) struct JobChunks<I: Iterator>(Peekable<I>);
+/// A touched job with its recruiter.
+type TouchedJob<'a, 'b> = (&'b TouchedRecruiter<'a>, Job<'a>);
 
-impl<'a, 'b> JobChunks<Box<dyn Iterator<Item = (&'b TouchedRecruiter<'a>, Job<'a>)> + Send + 'b>> {
-    pub(crate) fn of(touched: &'b [TouchedRecruiter<'a>]) -> Self {
-        let jobs = touched.iter().flat_map(|touched| touched.jobs.iter().map(move |job| (touched, *job)));
-        Self((Box::new(jobs) as Box<dyn Iterator<Item = _> + Send + 'b>).peekable())
-    }
-}
-
-impl<'a: 'b, 'b, I: Iterator<Item = (&'b TouchedRecruiter<'a>, Job<'a>)>> Iterator for JobChunks<I> {
-    type Item = Vec<(&'b TouchedRecruiter<'a>, Job<'a>)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let mut chunk = Vec::new();
-        let mut bytes = 0;
-        while let Some((touched, job)) = self.0.peek() {
-            bytes += touched.weight + job.weight();
-            if !chunk.is_empty() && (chunk.len() >= JOBS || bytes > BYTES) {
-                break;
-            }
-            chunk.extend(self.0.next());
-        }
-        (!chunk.is_empty()).then_some(chunk)
-    }
+/// The jobs of a chunk of recruiters in job chunks.
+pub(super) fn job_chunks<'a, 'b>(touched: &'b [TouchedRecruiter<'a>]) -> impl Iterator<Item = Vec<TouchedJob<'a, 'b>>> {
+    let jobs = touched
+        .iter()
+        .flat_map(|touched| touched.jobs.iter().map(move |job| (touched.weight + job.weight(), (touched, *job))));
+    // Boxed, because the compiler cannot show of the closures that this may go to another thread.
+    JobChunks::of(Box::new(jobs) as Box<dyn Iterator<Item = _> + Send + 'b>)
 }
 
 /// Decoded jobs, the offers that are projected from them, and dead letters about them.
@@ -122,11 +101,7 @@ impl JobChunk<'_, '_> {
 
 impl Stages {
     /// Decodes jobs. The jobs of a recruiter without address are counted and left out (spec 02).
-    pub(crate) fn decode_jobs<'a, 'b>(
-        &self,
-        jobs: &[(&'b TouchedRecruiter<'a>, Job<'a>)],
-        told: &mut Findings,
-    ) -> JobChunk<'a, 'b> {
+    pub(crate) fn decode_jobs<'a, 'b>(&self, jobs: &[TouchedJob<'a, 'b>], told: &mut Findings) -> JobChunk<'a, 'b> {
         let mut chunk = JobChunk::default();
         for (touched, job) in jobs {
             let recruiter = &touched.recruiter;

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::affected_recruiters::whole;
 use super::chunk::Chunk;
 use super::executor::Apply;
-use super::job_chunk::JOBS;
 use super::link_changes::keep_in_link;
 use super::offers_ahead::OffersAhead;
 use super::removal::LostJobs;
 use mongodb::raw_batch_cursor::RawBatch;
 
 use crate::error::Failure;
+use crate::fetch::chunks::is_light;
+use crate::fetch::job_chunks::JOBS;
 use crate::interruption::Unfinished;
 use crate::model::ids::RecruiterId;
 use crate::phase::StreamWrites;
@@ -84,11 +85,17 @@ impl Apply {
                 Ok::<_, Failure>(Some((recruiters, ahead)))
             };
             let chunk = Box::pin(self.stages.chunk(Chunk { touches, batches: &batches, ahead, position }, lost));
-            // The read begins before the chunk is projected. `try_join` would be wrong: a failed read would abandon
-            // writes that the server may still apply.
-            let (next, more) = futures::join!(next, chunk);
-            again.extend(more?);
-            read = next?;
+            if is_light(&batches) {
+                // The read begins before the chunk is projected. `try_join` would be wrong: a failed read would abandon
+                // writes that the server may still apply.
+                let (next, more) = futures::join!(next, chunk);
+                again.extend(more?);
+                read = next?;
+            } else {
+                again.extend(chunk.await?);
+                drop(batches);
+                read = next.await?;
+            }
         }
         Ok(again)
     }

@@ -3,6 +3,7 @@
 
 pub(crate) mod chunks;
 pub(crate) mod found_reference;
+pub(crate) mod job_chunks;
 pub(crate) mod links;
 pub(crate) mod own_offers;
 pub(crate) mod references;

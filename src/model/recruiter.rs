@@ -181,6 +181,12 @@ impl<'a> Recruiter<'a> {
         .collect()
     }
 
+    /// The size of this recruiter's `document` without its jobs, in bytes. Each of its offers may repeat so much.
+    pub(crate) fn own_weight(&self, document: &RawDocument) -> usize {
+        let jobs = value::list(self.fields.jobs).map_or(0, |jobs| jobs.as_bytes().len());
+        document.as_bytes().len().saturating_sub(jobs)
+    }
+
     /// The `_id`s of the jobs in their order, without jobs whose `_id` is no ObjectId.
     pub fn job_ids(&self) -> impl Iterator<Item = JobId> + '_ {
         self.jobs.iter().filter_map(|job| job.id)

@@ -1,10 +1,49 @@
 //! Writes a BSON value as canonical bytes: two values have the same bytes if and only if they are equal to `verify`.
 
 use bson::raw::{RawArray, RawBsonRef, RawDocument, RawDocumentBuf};
+use sha2::{Digest as _, Sha256};
+
+/// The number of bytes that are hashed together. Nearly all offers and recruiters have fewer.
+const TOGETHER: usize = 16 * 1024;
+
+/// Canonical bytes on their way to a SHA-256. They are not kept, because a recruiter may have 16 MB.
+pub(super) struct CanonicalBytes {
+    hashed: Sha256,
+    waiting: Vec<u8>,
+}
+
+impl CanonicalBytes {
+    pub(super) fn new() -> Self {
+        // An offer has about three kilobytes.
+        Self { hashed: Sha256::new(), waiting: Vec::with_capacity(4 * 1024) }
+    }
+
+    pub(super) fn push(&mut self, byte: u8) {
+        self.extend([byte]);
+    }
+
+    pub(super) fn extend(&mut self, bytes: impl AsRef<[u8]>) {
+        let bytes = bytes.as_ref();
+        if self.waiting.len() + bytes.len() > TOGETHER {
+            self.hashed.update(&self.waiting);
+            self.waiting.clear();
+        }
+        if bytes.len() > TOGETHER {
+            self.hashed.update(bytes);
+        } else {
+            self.waiting.extend_from_slice(bytes);
+        }
+    }
+
+    pub(super) fn sha256(mut self) -> [u8; 32] {
+        self.hashed.update(&self.waiting);
+        self.hashed.finalize().into()
+    }
+}
 
 /// Appends the canonical bytes of a value: one letter for the kind, and then the value. Texts, documents and lists tell
 /// their length or their end, so that no two values have the same bytes.
-pub(super) fn put(bytes: &mut Vec<u8>, value: RawBsonRef<'_>) {
+pub(super) fn put(bytes: &mut CanonicalBytes, value: RawBsonRef<'_>) {
     match value {
         RawBsonRef::Int32(number) => put_integer(bytes, i64::from(number)),
         RawBsonRef::Int64(number) => put_integer(bytes, number),
@@ -42,7 +81,7 @@ pub(super) fn put(bytes: &mut Vec<u8>, value: RawBsonRef<'_>) {
     }
 }
 
-pub(super) fn put_document(bytes: &mut Vec<u8>, document: &RawDocument) {
+pub(super) fn put_document(bytes: &mut CanonicalBytes, document: &RawDocument) {
     bytes.push(b'{');
     for field in document {
         // What cannot be read is taken as it is.
@@ -57,7 +96,7 @@ pub(super) fn put_document(bytes: &mut Vec<u8>, document: &RawDocument) {
     bytes.push(b'}');
 }
 
-fn put_array(bytes: &mut Vec<u8>, array: &RawArray) {
+fn put_array(bytes: &mut CanonicalBytes, array: &RawArray) {
     bytes.push(b'[');
     for value in array {
         let Ok(value) = value else {
@@ -71,12 +110,12 @@ fn put_array(bytes: &mut Vec<u8>, array: &RawArray) {
 }
 
 /// Numbers go by their value, because the source mixes int32, int64 and double (spec 01).
-fn put_integer(bytes: &mut Vec<u8>, number: i64) {
+fn put_integer(bytes: &mut CanonicalBytes, number: i64) {
     bytes.push(b'i');
     bytes.extend(number.to_be_bytes());
 }
 
-pub(super) fn put_text(bytes: &mut Vec<u8>, text: &str) {
+pub(super) fn put_text(bytes: &mut CanonicalBytes, text: &str) {
     bytes.extend((text.len() as u64).to_be_bytes());
     bytes.extend(text.as_bytes());
 }

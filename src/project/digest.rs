@@ -5,7 +5,7 @@ use bson::RawDocument;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
-use super::canonical_bytes::{put, put_document, put_text};
+use super::canonical_bytes::{CanonicalBytes, put, put_document, put_text};
 use super::written_fields::{Values, WRITTEN, in_order, is_repetition};
 use crate::model::Offer;
 use crate::model::ids::JobId;
@@ -93,13 +93,14 @@ pub(crate) fn of_standing(offer: &Offer, standing: &RawDocument) -> Digest {
 /// The digest of a whole document, with its fields in the order in which they are stored.
 #[must_use]
 pub(crate) fn of_document(document: &RawDocument) -> Digest {
-    let mut bytes = Vec::with_capacity(document.as_bytes().len());
+    let mut bytes = CanonicalBytes::new();
     put_document(&mut bytes, document);
-    Digest::of(&bytes)
+    Digest(bytes.sha256())
 }
 
 fn of_offer(id: JobId, projected: &Values<'_>, values: &Values<'_>) -> Digest {
-    let mut bytes = id.0.bytes().to_vec();
+    let mut bytes = CanonicalBytes::new();
+    bytes.extend(id.0.bytes());
     // A field that the schema of the target omits is in no projection.
     let there = WRITTEN
         .iter()
@@ -114,7 +115,7 @@ fn of_offer(id: JobId, projected: &Values<'_>, values: &Values<'_>) -> Digest {
             None => bytes.push(b'-'),
         }
     }
-    Digest::of(&bytes)
+    Digest(bytes.sha256())
 }
 
 #[cfg(test)]
@@ -179,6 +180,21 @@ mod tests {
         let mut moved = Offer::with_fields(projected);
         moved.id = JobId(ObjectId::from_bytes([8; 12]));
         assert_ne!(of_projection(&moved), same, "the same values in another offer");
+    }
+
+    #[test]
+    fn a_long_document_has_the_digest_of_all_its_bytes_wherever_they_are_divided() {
+        let text = |length: usize| "x".repeat(length);
+        for lengths in [[1, 16_000], [16_383, 1], [16_384, 16_384], [16_385, 3], [40_000, 200], [200, 40_000]] {
+            let document = rawdoc! { "a": text(lengths[0]), "b": text(lengths[1]), "c": 1 };
+            let mut bytes = b"{".to_vec();
+            for (name, length) in [("a", lengths[0]), ("b", lengths[1])] {
+                bytes.extend([&1_u64.to_be_bytes(), name.as_bytes(), b"s"].concat());
+                bytes.extend([&(length as u64).to_be_bytes(), text(length).as_bytes()].concat());
+            }
+            bytes.extend([&1_u64.to_be_bytes(), b"ci".as_slice(), &1_u64.to_be_bytes(), b"}"].concat());
+            assert_eq!(of_document(&document), Digest::of(&bytes), "{lengths:?}");
+        }
     }
 
     #[test]

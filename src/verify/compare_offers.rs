@@ -1,16 +1,17 @@
 //! The comparisons that begin at offers and at anonymised recruiters: offers whose job no recruiter has, and contacts that
 //! must be gone. They write nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use bson::{Bson, RawDocument, doc, oid::ObjectId};
 
 use super::compare::{self, Finding};
 use super::compare_sides::{Comparer, Comparison};
-use super::job_owners::{by_id, establishments, held, jobs, present, read_managed, read_offers};
+use super::job_owners::{OwnerRecord, by_id, establishments, held, jobs, present, read_managed, read_offers};
 use crate::apply::affected_recruiters;
 use crate::error::Failure;
+use crate::fetch::IDS_PER_READ;
 use crate::fetch::references::anonymized_users;
 use crate::model::ids::{JobId, RecruiterId};
 use crate::model::names::WatchedCollection;
@@ -67,12 +68,31 @@ impl Comparer {
         let mut look = Comparison::default();
         let named = copies.iter().flat_map(|copy| copy.jobs.iter().copied());
         let all: BTreeSet<JobId> = named.chain(shown.values().flatten().copied()).collect();
-        let batches = read_offers(&self.database, &all.into_iter().collect::<Vec<_>>()).await?;
+        let all: Vec<JobId> = all.into_iter().collect();
+        for jobs in all.chunks(IDS_PER_READ) {
+            self.contacts_left(&copies, &shown, jobs, &mut look).await?;
+        }
+        Ok(look)
+    }
+
+    /// Finds offers of some of these jobs that still have the contact of an anonymised recruiter. `shown` names the offers that show
+    /// the recruiter's establishment.
+    async fn contacts_left(
+        &self,
+        copies: &[OwnerRecord],
+        shown: &BTreeMap<RecruiterId, BTreeSet<JobId>>,
+        jobs: &[JobId],
+        look: &mut Comparison,
+    ) -> Result<(), Failure> {
+        let batches = read_offers(&self.database, jobs).await?;
         let mut offers = by_id(&batches)?;
         let label = self.settings.partner_label.as_str();
         offers.retain(|_, offer| value::text(value::field(offer, "partner_label")) == Some(label));
         let left = |id: JobId, offer| compare::contact_left(id, offer, &self.settings.anonymized_email, true);
         offers.retain(|id, offer| !left(*id, offer).is_empty());
+        if offers.is_empty() {
+            return Ok(());
+        }
         let held = held(&self.database, &offers.values().copied().collect::<Vec<_>>()).await?;
         for copy in copies {
             // A job may have moved to another recruiter and disappeared there. Its offer then shows that recruiter.
@@ -85,11 +105,11 @@ impl Comparer {
             for job in jobs {
                 let refused = Address::of(copy.id, Some(job));
                 if let Some(offer) = offers.get(&job).filter(|_| !self.dead_letters.contains_refusal(&refused)) {
-                    insert(&mut look, copy.id.0, left(job, offer), offer);
+                    insert(look, copy.id.0, left(job, offer), offer);
                 }
             }
         }
-        Ok(look)
+        Ok(())
     }
 }
 

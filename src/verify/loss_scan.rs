@@ -120,7 +120,8 @@ impl LossScan {
     /// Reads the offers and the users of these recruiters.
     async fn kept(&mut self, recruiters: &Readable<'_>) -> Result<Kept, Failure> {
         let mut kept = Kept::default();
-        let described = described(recruiters);
+        let jobs = recruiters.iter().flat_map(|(recruiter, _)| recruiter.jobs.iter().map(|job| (recruiter.id, job)));
+        let described = described(jobs);
         let ids: BTreeSet<JobId> = recruiters.iter().flat_map(|(recruiter, _)| recruiter.job_ids()).collect();
         let ids: Vec<JobId> = ids.into_iter().collect();
         let mut rest = ids.as_slice();

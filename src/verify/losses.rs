@@ -30,8 +30,10 @@ pub(super) type Readable<'a> = [(Recruiter<'a>, &'a RawDocument)];
 /// What a chunk of recruiters is compared with.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    /// The jobs with an offer of ours: false where the job describes the employer and the offer does not hold the text.
-    pub offers: HashMap<JobId, bool>,
+    /// The jobs with an offer of ours.
+    pub offers: HashSet<JobId>,
+    /// The jobs whose description of the employer is in the offer of ours, by the recruiter and the position in `jobs[]`.
+    pub descriptions: HashSet<(RecruiterId, usize)>,
     /// The users of these recruiters that exist or were anonymised.
     pub users: HashSet<UserId>,
 }
@@ -41,29 +43,34 @@ impl Kept {
     pub(super) fn add_offers<'a>(
         &mut self,
         offers: impl Iterator<Item = &'a RawDocument>,
-        described: &BTreeMap<JobId, RawBsonRef<'_>>,
+        described: &Described<'_>,
         partner_label: &str,
     ) {
         for offer in offers {
             let id = offer.get_object_id("_id").ok().map(JobId);
             let is_ours = value::text(value::field(offer, "partner_label")) == Some(partner_label);
             if let Some(id) = id.filter(|_| is_ours) {
+                self.offers.insert(id);
                 // To look for a field costs time, and only a job with such a text needs it.
-                let shows = |text| value::field(offer, "workplace_description") == Some(text);
-                self.offers.insert(id, described.get(&id).copied().is_none_or(shows));
+                for (job, text) in described.get(&id).into_iter().flatten() {
+                    if value::field(offer, "workplace_description") == Some(*text) {
+                        self.descriptions.insert(*job);
+                    }
+                }
             }
         }
     }
 }
 
-/// The descriptions of employers, by the jobs that have one.
-pub(super) fn described<'a>(recruiters: &Readable<'a>) -> BTreeMap<JobId, RawBsonRef<'a>> {
-    let mut described = BTreeMap::new();
-    for (recruiter, _) in recruiters {
-        for job in &recruiter.jobs {
-            if let (Some(id), Some(text)) = (job.id, employer_description(job)) {
-                described.entry(id).or_insert(text);
-            }
+/// The descriptions of employers, by the `_id` of the job, each with the recruiter and the position in `jobs[]`.
+pub(super) type Described<'a> = BTreeMap<JobId, Vec<((RecruiterId, usize), RawBsonRef<'a>)>>;
+
+/// The descriptions of employers of these jobs.
+pub(super) fn described<'r, 'a: 'r>(jobs: impl Iterator<Item = (RecruiterId, &'r Job<'a>)>) -> Described<'a> {
+    let mut described = Described::new();
+    for (recruiter, job) in jobs {
+        if let (Some(id), Some(text)) = (job.id, employer_description(job)) {
+            described.entry(id).or_default().push(((recruiter, job.position), text));
         }
     }
     described
@@ -122,7 +129,7 @@ impl LossFinder {
         found: &mut OnlyInRecruiters,
     ) -> Result<(), Failure> {
         for (recruiter, document) in recruiters {
-            losses(recruiter, document, &kept.offers, dead_letters, found);
+            losses(recruiter, document, kept, dead_letters, found);
         }
         self.delegated(recruiters, found).await?;
         contacts(recruiters, &kept.users, found);
@@ -167,7 +174,7 @@ pub(super) fn unreadable(document: &RawDocument, found: &mut OnlyInRecruiters) {
 fn losses(
     recruiter: &Recruiter<'_>,
     document: &RawDocument,
-    offers: &HashMap<JobId, bool>,
+    kept: &Kept,
     dead_letters: &DeadLetters,
     found: &mut OnlyInRecruiters,
 ) {
@@ -182,12 +189,12 @@ fn losses(
             Some(job) => format!("{}/{id}/{job}", collection()),
             None => format!("{}/{id}/jobs.{}", collection(), job.position),
         };
-        let offer = job.id.and_then(|job| offers.get(&job));
+        let has_offer = job.id.is_some_and(|job| kept.offers.contains(&job));
         let is_first = job.id.and_then(|id| repeated.get(&id)).is_none_or(|[first, _]| *first == job.position);
-        if offer.is_none() || !is_first || shows_another(dead_letters, id, job.id) {
+        if !has_offer || !is_first || shows_another(dead_letters, id, job.id) {
             found.add(LossKind::JobsWithoutOffer, named);
         }
-        if employer_description(job).is_some() && offer != Some(&true) {
+        if employer_description(job).is_some() && !kept.descriptions.contains(&(id, job.position)) {
             found.add(LossKind::EmployerDescriptions, named);
         }
         found.add_texts(texts_of_job(job.document()), named);
@@ -320,18 +327,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_described_employer_must_be_in_the_offer_also_where_an_earlier_job_with_the_same_id_has_no_text() {
-        let [id, other] = [ObjectId::new(), ObjectId::new()];
-        let jobs = [rawdoc! { "_id": id }, rawdoc! { "_id": id, "job_employer_description": "A bakery" }];
-        let jobs: bson::raw::RawArrayBuf = jobs.iter().chain([&rawdoc! { "_id": other }]).collect();
-        let document = rawdoc! { "_id": ObjectId::new(), "jobs": jobs };
-        let recruiters = [(Recruiter::read(&document).unwrap(), &*document)];
-        for (shown, holds) in [("A bakery", true), ("A shop", false), ("", false)] {
+    fn each_described_employer_must_be_in_the_offer_also_of_jobs_with_the_same_id() {
+        let [id, other, first, second] = [(); 4].map(|()| ObjectId::new());
+        let recruiter = |recruiter: ObjectId, jobs: [bson::RawDocumentBuf; 2]| {
+            rawdoc! { "_id": recruiter, "jobs": jobs.iter().collect::<bson::raw::RawArrayBuf>() }
+        };
+        let bakery = |id| rawdoc! { "_id": id, "job_employer_description": "A bakery" };
+        let shop = rawdoc! { "_id": id, "job_employer_description": "A shop" };
+        let documents =
+            [recruiter(first, [rawdoc! { "_id": id }, bakery(id)]), recruiter(second, [shop, bakery(other)])];
+        let recruiters = documents.each_ref().map(|document| Recruiter::read(document).unwrap());
+        let jobs = || recruiters.iter().flat_map(|recruiter| recruiter.jobs.iter().map(|job| (recruiter.id, job)));
+        for (shown, of) in [("A bakery", Some((first, 1))), ("A shop", Some((second, 0))), ("", None)] {
             let offer = |id, label: &str| rawdoc! { "_id": id, "partner_label": label, "workplace_description": shown };
-            let offers = [offer(id, "ours"), offer(other, "ours"), offer(ObjectId::new(), "theirs")];
+            let offers = [offer(id, "ours"), offer(other, "theirs"), offer(ObjectId::new(), "theirs")];
             let mut kept = Kept::default();
-            kept.add_offers(offers.iter().map(|offer| &**offer), &described(&recruiters), "ours");
-            assert_eq!(kept.offers, HashMap::from([(JobId(id), holds), (JobId(other), true)]), "{shown}");
+            kept.add_offers(offers.iter().map(|offer| &**offer), &described(jobs()), "ours");
+            assert_eq!(kept.offers, HashSet::from([JobId(id)]), "{shown}");
+            let descriptions = of.map(|(recruiter, position)| (RecruiterId(recruiter), position));
+            assert_eq!(kept.descriptions, descriptions.into_iter().collect(), "{shown}");
         }
     }
 }

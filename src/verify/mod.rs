@@ -1,7 +1,10 @@
 //! Verification (spec 06): recruiters are projected with the code of the pipeline, and compared with the offers.
 
+mod chunk;
 pub(crate) mod compare;
+mod compare_jobs;
 mod compare_offers;
+mod compare_recruiters;
 pub(crate) mod compare_sides;
 pub(crate) mod continuous;
 mod held_jobs;

@@ -15,8 +15,8 @@ use super::raw;
 use xtask::Failure;
 use xtask::service::{Service, command};
 
-/// The time limit of each wait. Every scenario takes far less.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// The time limit of each wait. Every scenario takes far less, also a backlog of five million events.
+const PATIENCE: Duration = Duration::from_secs(1_800);
 /// The interval at which the checkpoint is read. Each read costs the server a little.
 const POLL: Duration = Duration::from_millis(10);
 

@@ -1,4 +1,4 @@
-//! The curves: a first fill, a full sync, a backlog and its replay at each step of a parameter, each step on a new server.
+//! The curves: a first fill, a full sync, a verification, a backlog and its replay at each step of a parameter, each step on a new server.
 
 use std::path::Path;
 
@@ -110,6 +110,8 @@ async fn one(program: &Path, step: &Step, points: &mut Vec<Point>) -> Result<(),
         points.push(Point::of(varies, "first fill", at, shape.offers(), filled));
         let synced = scene.run(&["backfill"]).await?;
         points.push(Point::of(varies, "full sync", at, shape.offers(), synced));
+        let verified = scene.run(&["verify"]).await?;
+        points.push(Point::of(varies, "verification", at, shape.offers(), verified));
     }
     let run = scene.start().await?;
     scene.until_synced(&run).await?;

@@ -90,7 +90,7 @@ pub(super) fn growths(points: &[Point]) -> Vec<Growth> {
 /// The table of all steps in Markdown: the wall time and the processor time, and in brackets the exponent of the growth
 /// since the step before.
 pub(super) fn of_points(points: &[Point], growths: &[Growth]) -> String {
-    const WORKS: [&str; 4] = ["first fill", "full sync", "backlog", "replay"];
+    const WORKS: [&str; 5] = ["first fill", "full sync", "verification", "backlog", "replay"];
     let mut text = format!("| | {} | highest peak |\n|---|{}--:|\n", WORKS.join(" | "), "--:|".repeat(WORKS.len()));
     let mut steps: Vec<(&str, f64)> = points.iter().map(|point| (point.varies, point.at)).collect();
     steps.dedup();
