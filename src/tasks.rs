@@ -227,6 +227,10 @@ pub(crate) fn signals(stop: CancellationToken) -> impl Future<Output = Result<()
 
 /// Waits for a duration. Returns false if `stop` was cancelled first.
 pub(crate) async fn pause(stop: &CancellationToken, duration: Duration) -> bool {
+    // The clock of tokio's timers ticks once a millisecond, so even the shortest sleep takes up to two of them.
+    if duration.is_zero() {
+        return !stop.is_cancelled();
+    }
     tokio::select! { () = stop.cancelled() => false, () = tokio::time::sleep(duration) => true }
 }
 
@@ -235,7 +239,18 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
+    use futures::FutureExt as _;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_pause_of_no_length_ends_at_once() {
+        let stop = CancellationToken::new();
+        assert_eq!(pause(&stop, Duration::ZERO).now_or_never(), Some(true));
+        assert_eq!(pause(&stop, Duration::from_secs(1)).now_or_never(), None);
+        stop.cancel();
+        assert_eq!(pause(&stop, Duration::ZERO).now_or_never(), Some(false));
+    }
 
     #[tokio::test]
     async fn a_write_that_is_on_its_way_is_answered_before_the_group_ends() {
