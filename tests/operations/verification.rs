@@ -63,6 +63,34 @@ async fn each_corruption_is_found_by_kind_and_field_then_repaired_and_found_no_m
     assert_eq!(state(&test.database, "verification").await.unwrap().get_i64("differences").unwrap(), 0);
 }
 
+/// Its jobs are compared in more than one job chunk, each with the offers of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_job_of_a_recruiter_with_very_many_is_compared_wherever_it_stands() {
+    let test = TestDatabase::create("verify_many_jobs").await;
+    let mut jobs: Vec<Document> = (0..2_300).map(|_| job("Boulanger")).collect();
+    // The second job with an id of the first job chunk stands in the last one, and has no offer of its own.
+    let second = with(job("Charpentier"), doc! { "_id": id(&jobs[5]) });
+    jobs.insert(2_290, second);
+    let ids: Vec<ObjectId> = jobs.iter().map(id).collect();
+    test.collection("recruiters").insert_many([recruiter(jobs), recruiter([job("Couvreur")])]).await.unwrap();
+    assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
+    let clean = verify(&test, &[], 0).await;
+    assert_clean(&clean);
+    let counts = ["jobs", "offers", "compared", "explained"].map(|name| clean[name].as_u64().unwrap());
+    assert_eq!(counts, [2_302, 2_301, 2_301, 1], "{clean:#}");
+
+    change(&test, ids[1], doc! { "offer_title": "Autre" }).await;
+    change(&test, ids[2_250], doc! { "offer_title": "Autre" }).await;
+    test.collection("jobs_partners").delete_one(doc! { "_id": ids[1_500] }).await.unwrap();
+    let found = verify(&test, &[], 1).await;
+    assert_eq!(found["differences"], 3, "{found:#}");
+    for offer in [ids[1], ids[2_250]] {
+        assert!(names(&found["kinds"]["differing_field"], offer), "{offer} in {found:#}");
+    }
+    assert!(names(&found["kinds"]["missing_offer"], ids[1_500]), "{found:#}");
+    assert_clean(&verify(&test, &["--repair"], 0).await);
+}
+
 /// No projection can repair it: it has to be put right in `recruiters`.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_in_recruiters_already_is_named_and_is_no_difference() {
