@@ -3,7 +3,7 @@
 use bson::raw::{RawArray, RawBsonRef, RawDocument, RawDocumentBuf};
 use sha2::{Digest as _, Sha256};
 
-/// The number of bytes that are hashed together. Nearly all offers and recruiters have fewer.
+/// The number of bytes that are hashed together. A usual offer has three kilobytes, and a usual recruiter eight.
 const TOGETHER: usize = 16 * 1024;
 
 /// Canonical bytes on their way to a SHA-256. They are not kept, because a recruiter may have 16 MB.
@@ -14,7 +14,6 @@ pub(super) struct CanonicalBytes {
 
 impl CanonicalBytes {
     pub(super) fn new() -> Self {
-        // An offer has about three kilobytes.
         Self { hashed: Sha256::new(), waiting: Vec::with_capacity(4 * 1024) }
     }
 
