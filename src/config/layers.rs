@@ -171,10 +171,12 @@ impl LayerReader<'_> {
     /// name.
     fn misspelled_prefixes(&mut self, variables: &BTreeMap<String, OsString>) {
         let plain = |name: &str| name.replace("__", "_");
-        for (name, _) in
-            variables.iter().filter(|(name, value)| !name.starts_with(ENVIRONMENT_PREFIX) && !value.is_empty())
-        {
-            let meant = self.keys.iter().map(|key| key.variable()).find(|variable| plain(variable) == plain(name));
+        let prefix = plain(ENVIRONMENT_PREFIX);
+        for (name, _) in variables.iter().filter(|(name, value)| {
+            name.starts_with(&prefix) && !name.starts_with(ENVIRONMENT_PREFIX) && !value.is_empty()
+        }) {
+            let given = plain(name);
+            let meant = self.keys.iter().map(|key| key.variable()).find(|variable| plain(variable) == given);
             if let Some(meant) = meant {
                 let reason = "is ignored: two underscores come after the prefix and between section and key".to_owned();
                 let path = path_of_variable(&meant);

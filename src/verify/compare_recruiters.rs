@@ -1,6 +1,6 @@
 //! The comparisons that begin at recruiters: their jobs with the offers, chunk by chunk.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use futures::try_join;
 
@@ -70,19 +70,22 @@ impl Comparer {
         let seen = |(recruiter, _): &(Recruiter<'_>, _)| Seen::of(recruiter, anonymized.contains(&recruiter.id));
         let mut seen: Vec<Seen> = recruiters.iter().map(seen).collect();
         let (mut first, mut kept) = (Some(chunk.offers), Kept::default());
+        // A repeated `_id` may stand in two job chunks, and its offer is read with each.
+        let mut counted = HashSet::new();
         for jobs in job_chunks(&recruiters) {
             let batches = match first.take() {
                 Some(read) => read,
                 None => read_offers(&self.database, &job_ids(&jobs)).await?,
             };
             let offers = by_id(&batches)?;
-            look.offers += offers.len() as u64;
+            counted.extend(offers.keys().copied());
             self.job_chunk(&recruiters, &jobs, &offers, &mut seen, look).await?;
             if self.losses.is_some() {
                 let described = losses::described(jobs.iter().map(|(recruiter, job)| (recruiter.id, *job)));
                 kept.add_offers(offers.into_values(), &described, &self.settings.partner_label);
             }
         }
+        look.offers += counted.len() as u64;
         let mut right = Vec::new();
         for ((recruiter, document), mut seen) in recruiters.into_iter().zip(seen) {
             seen.sides.add_recruiter(document);

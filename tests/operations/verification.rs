@@ -78,6 +78,8 @@ async fn every_job_of_a_recruiter_with_very_many_is_compared_wherever_it_stands(
     assert_clean(&clean);
     let counts = ["jobs", "offers", "compared", "explained"].map(|name| clean[name].as_u64().unwrap());
     assert_eq!(counts, [2_302, 2_301, 2_301, 1], "{clean:#}");
+    let sample = verify(&test, &["--sample", "10"], 0).await;
+    assert_eq!(sample["offers"], 2_301, "each offer counts once: {sample:#}");
 
     change(&test, ids[1], doc! { "offer_title": "Autre" }).await;
     change(&test, ids[2_250], doc! { "offer_title": "Autre" }).await;
