@@ -21,9 +21,8 @@ use crate::write::dead_letters::EventPosition;
 
 impl Apply {
     /// Projects recruiters again, chunk by chunk. While one chunk is projected and written, the next one is read, unless the
-    /// chunk is heavy.
-    /// This is safe, because no recruiter is in two chunks. Returns false if a recruiter lost a job, or was touched again
-    /// because of another one. Then a recruiter's offers do not depend on its own touches alone.
+    /// chunk is heavy. This is safe, because no recruiter is in two chunks. Returns false if a recruiter lost a job, or was
+    /// touched again because of another one. Then a recruiter's offers do not depend on its own touches alone.
     ///
     /// # Errors
     /// As [`Self::plan`].
