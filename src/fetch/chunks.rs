@@ -16,7 +16,7 @@ use crate::mongo::reads::{collection, documents};
 /// same time with their existing offers, one of them also with its projected offers. So this size determines the peak of
 /// memory.
 const CHUNK_BYTES: usize = 1536 * 1024;
-/// The greatest weight of a chunk beside which the next one is read, in bytes: about twice that of a usual chunk with its offers.
+/// The greatest weight of a chunk with its offers beside which the next one is read, in bytes: four times the intended size of a chunk.
 const LIGHT: usize = 6 * 1024 * 1024;
 /// Fields of an offer that the projection does not write and that may be long. To leave them out costs the server less
 /// than to name the 55 projected fields. The other fields are short, and the comparison ignores them.
@@ -25,7 +25,12 @@ const NOT_READ: [&str; 2] = ["duplicates", "workplace_description"];
 /// True where the next chunk may be read beside this one. Two heavy chunks must not be in memory at the same time: one recruiter may
 /// have 16 MB, and the driver holds it twice while it reads it.
 pub(crate) fn is_light<'a>(batches: impl IntoIterator<Item = &'a RawBatch>) -> bool {
-    batches.into_iter().map(|batch| batch.as_raw_document().as_bytes().len()).sum::<usize>() <= LIGHT
+    weight(batches) <= LIGHT
+}
+
+/// The size of these replies, in bytes.
+pub(crate) fn weight<'a>(batches: impl IntoIterator<Item = &'a RawBatch>) -> usize {
+    batches.into_iter().map(|batch| batch.as_raw_document().as_bytes().len()).sum()
 }
 
 /// A reader that adapts the number of documents of a chunk to their size.

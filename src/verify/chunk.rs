@@ -1,39 +1,59 @@
-//! Recruiters as they were read for a comparison, with the offers of their jobs in job chunks: a recruiter of 16 MB may have ten
-//! thousand jobs, whose offers weigh more than the recruiter.
+//! Recruiters as they were read for a comparison, with the offers of their jobs in job chunks and in parts: a recruiter of 16 MB may
+//! have ten thousand jobs, whose offers weigh more than the recruiter, and an offer may have a long history.
+
+use std::collections::BTreeSet;
 
 use mongodb::raw_batch_cursor::RawBatch;
 
-use super::job_owners::read_offers;
+use super::job_owners::offer_reader;
 use super::losses::Readable;
 use crate::error::Failure;
-use crate::fetch::chunks::{ChunkReader, is_light};
-use crate::fetch::job_chunks::JobChunks;
+use crate::fetch::chunks::{ChunkReader, is_light, weight};
+use crate::fetch::job_chunks::JOBS;
 use crate::model::Recruiter;
 use crate::model::ids::{JobId, RecruiterId};
 use crate::model::recruiter::Job;
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::reads::documents;
 
+/// The weight at which a part of offers ends, in bytes. The offers of a usual chunk of recruiters are one part.
+const PART_BYTES: usize = 3 * 1024 * 1024;
+
 /// A job of a recruiter.
 pub(super) type OwnedJob<'r, 'a> = (&'r Recruiter<'a>, &'r Job<'a>);
 
-/// Recruiters, and the offers of their first job chunk.
+/// Recruiters, and the first part of the offers of their first job chunk.
 pub(super) struct Chunk {
     pub recruiters: Vec<RawBatch>,
     pub offers: Vec<RawBatch>,
+    /// The jobs of the first job chunk whose offers are not read yet, sorted.
+    pub rest: Vec<JobId>,
 }
 
 impl Chunk {
-    /// Reads the next recruiters of `rest`, and the offers of their first job chunk; `None` when `rest` is empty.
+    pub(super) fn is_light(&self) -> bool {
+        is_light(self.recruiters.iter().chain(&self.offers))
+    }
+}
+
+/// Reads chunks.
+#[derive(Debug, Clone)]
+pub(super) struct ChunksReader {
+    recruiters: ChunkReader,
+    offers: ChunkReader,
+}
+
+impl ChunksReader {
+    pub(super) fn of(database: &CausalDatabase) -> Self {
+        Self { recruiters: ChunkReader::of_recruiters(database), offers: offer_reader(database) }
+    }
+
+    /// Reads the next recruiters of `rest`, and the first offers of their first job chunk; `None` when `rest` is empty.
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub(super) async fn read(
-        database: &CausalDatabase,
-        reader: &mut ChunkReader,
-        rest: &mut &[RecruiterId],
-    ) -> Result<Option<Self>, Failure> {
-        let Some(recruiters) = reader.read_next(rest).await? else { return Ok(None) };
+    pub(super) async fn read_next(&mut self, rest: &mut &[RecruiterId]) -> Result<Option<Chunk>, Failure> {
+        let Some(recruiters) = self.recruiters.read_next(rest).await? else { return Ok(None) };
         let mut readable = Vec::new();
         for document in documents(&recruiters) {
             let document = document?;
@@ -41,24 +61,34 @@ impl Chunk {
         }
         let first = job_chunks(&readable).next().map(|jobs| job_ids(&jobs)).unwrap_or_default();
         drop(readable);
-        let offers = read_offers(database, &first).await?;
-        Ok(Some(Self { recruiters, offers }))
-    }
-
-    pub(super) fn is_light(&self) -> bool {
-        is_light(self.recruiters.iter().chain(&self.offers))
+        let mut rest = first.as_slice();
+        let offers = read_part(&mut self.offers, &mut rest).await?;
+        Ok(Some(Chunk { recruiters, offers, rest: rest.to_vec() }))
     }
 }
 
-/// The jobs of these recruiters in job chunks, in their order.
+/// Reads a part of the offers of these jobs, which are sorted, and removes the jobs of the part from `rest`.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub(super) async fn read_part(reader: &mut ChunkReader, rest: &mut &[JobId]) -> Result<Vec<RawBatch>, Failure> {
+    let mut offers = Vec::new();
+    while !rest.is_empty() && weight(&offers) < PART_BYTES {
+        offers.extend(reader.read_next(rest).await?.into_iter().flatten());
+    }
+    Ok(offers)
+}
+
+/// The jobs of these recruiters in job chunks, in their order. Only the number of jobs is bounded: a projected offer is compared and
+/// dropped, and existing offers come in parts.
 pub(super) fn job_chunks<'r, 'a>(recruiters: &'r Readable<'a>) -> impl Iterator<Item = Vec<OwnedJob<'r, 'a>>> {
-    JobChunks::of(recruiters.iter().flat_map(|(recruiter, document)| {
-        let own = recruiter.own_weight(document);
-        recruiter.jobs.iter().map(move |job| (own + job.weight(), (recruiter, job)))
-    }))
+    let jobs = recruiters.iter().flat_map(|(recruiter, _)| recruiter.jobs.iter().map(move |job| (recruiter, job)));
+    let mut jobs = jobs.peekable();
+    std::iter::from_fn(move || jobs.peek().is_some().then(|| jobs.by_ref().take(JOBS).collect()))
 }
 
-/// The `_id`s of the jobs that have one.
+/// The `_id`s of the jobs that have one, sorted and each once.
 pub(super) fn job_ids(jobs: &[OwnedJob<'_, '_>]) -> Vec<JobId> {
-    jobs.iter().filter_map(|(_, job)| job.id).collect()
+    let ids: BTreeSet<JobId> = jobs.iter().filter_map(|(_, job)| job.id).collect();
+    ids.into_iter().collect()
 }

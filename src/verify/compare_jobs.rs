@@ -30,7 +30,8 @@ const TURN: usize = 24;
 pub(super) struct Seen {
     pub findings: Vec<Finding>,
     pub sides: Sides,
-    signature: DefaultHasher,
+    /// A sum, because the parts that the jobs come in, and so their order, depend on the weight of other offers.
+    signature: u64,
     /// As in [`Recruiter::repeated`]: over all jobs, whatever job chunk they are in.
     repeated: BTreeMap<JobId, [usize; 2]>,
     has_address: bool,
@@ -44,7 +45,7 @@ impl Seen {
         Self {
             findings: Vec::new(),
             sides: Sides::default(),
-            signature: DefaultHasher::new(),
+            signature: 0,
             repeated: recruiter.repeated(),
             has_address: value::non_empty(recruiter.fields.address).is_some(),
             is_anonymized,
@@ -53,7 +54,7 @@ impl Seen {
     }
 
     pub(super) fn into_mismatch(self) -> Mismatch {
-        Mismatch { findings: self.findings, signature: self.signature.finish(), sides: self.sides }
+        Mismatch { findings: self.findings, signature: self.signature, sides: self.sides }
     }
 
     fn is_first(&self, id: &JobId, position: usize) -> bool {
@@ -76,7 +77,7 @@ struct Fetched<'o> {
 }
 
 impl Comparer {
-    /// Compares the jobs of a job chunk with their `offers`. `seen` is about `recruiters`, in their order.
+    /// Compares some jobs of a job chunk with their `offers`. `seen` is about `recruiters`, in their order.
     ///
     /// # Errors
     /// [`Failure::Read`].
@@ -135,6 +136,8 @@ impl Comparer {
         let standing = fetched.offers.get(&id).copied();
         let references = answers.of(&recruiter.fields, &fields);
         let is_refused = self.is_refused(recruiter.id, id);
+        let mut signature = DefaultHasher::new();
+        id.hash(&mut signature);
         let projected = project(&recruiter.fields, id, &fields, &references, &self.settings);
         let is_deleted =
             |offer: &Offer| self.mirror.deletes && standing.is_none() && offer.status == OfferStatus::Cancelled;
@@ -146,7 +149,7 @@ impl Comparer {
             Ok(offer) if seen.has_address && !is_refused => {
                 look.compared += 1;
                 let offer = standing.and_then(|standing| if_deleted(&offer, standing)).unwrap_or(&offer);
-                offer.fields.as_bytes().hash(&mut seen.signature);
+                offer.fields.as_bytes().hash(&mut signature);
                 let known = self.known(&recruiter.fields, &references, standing, answers, seen.is_anonymized);
                 let differing = standing.filter(|standing| !has_same_bytes(offer, standing));
                 if differing.is_some_and(|standing| closing_stands(offer, standing)) {
@@ -166,7 +169,8 @@ impl Comparer {
                 self.contact_left(id, standing, answers)
             }
         };
-        standing.map(RawDocument::as_bytes).hash(&mut seen.signature);
+        standing.map(RawDocument::as_bytes).hash(&mut signature);
+        seen.signature = seen.signature.wrapping_add(signature.finish());
         seen.unsettled.0.extend(found);
     }
 

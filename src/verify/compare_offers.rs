@@ -1,17 +1,17 @@
 //! The comparisons that begin at offers and at anonymised recruiters: offers whose job no recruiter has, and contacts that
 //! must be gone. They write nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use bson::{Bson, RawDocument, doc, oid::ObjectId};
 
+use super::chunk::read_part;
 use super::compare::{self, Finding};
 use super::compare_sides::{Comparer, Comparison};
-use super::job_owners::{OwnerRecord, by_id, establishments, held, jobs, present, read_managed, read_offers};
+use super::job_owners::{OwnerRecord, ShownOffer, by_id, establishments, held, jobs, present};
 use crate::apply::affected_recruiters;
 use crate::error::Failure;
-use crate::fetch::IDS_PER_READ;
 use crate::fetch::references::anonymized_users;
 use crate::model::ids::{JobId, RecruiterId};
 use crate::model::names::WatchedCollection;
@@ -21,37 +21,49 @@ use crate::write::dead_letters::Address;
 
 /// A field that recruiters, their anonymised copies and offers have.
 const ESTABLISHMENT: &str = "establishment_id";
+/// The number of offers with a contact whose jobs are searched at once.
+const LEFT: usize = 20_000;
 
 impl Comparer {
-    /// Checks our offers and finds faults of offers whose job no recruiter has.
+    /// Checks our offers and finds faults of offers whose job no recruiter has. The ids are sorted.
     ///
     /// # Errors
     /// [`Failure::Read`].
     pub(crate) async fn at_offers(&mut self, ids: &[JobId]) -> Result<Comparison, Failure> {
-        let batches = read_managed(&self.database, ids).await?;
-        let offers = by_id(&batches)?;
-        let mut look = Comparison { offers: offers.len() as u64, ..Comparison::default() };
+        let mut look = Comparison::default();
+        let (mut rest, mut reader) = (ids, self.managed.clone());
+        while !rest.is_empty() {
+            let batches = read_part(&mut reader, &mut rest).await?;
+            self.without_job(&by_id(&batches)?, &mut look).await?;
+        }
+        self.managed = reader;
+        Ok(look)
+    }
+
+    async fn without_job(&self, offers: &HashMap<JobId, &RawDocument>, look: &mut Comparison) -> Result<(), Failure> {
+        look.offers += offers.len() as u64;
         let user = |offer: &RawDocument| user_id(value::field(offer, "managed_by"));
         let users = offers.values().filter_map(|offer| user(offer)).collect();
         let anonymized = anonymized_users(&self.database, users).await?;
         let is_anonymized = |offer: &RawDocument| user(offer).is_some_and(|user| anonymized.contains(&user));
-        let asked = offers.values().copied().filter(|offer| compare::lives(offer) || is_anonymized(offer));
-        let held = held(&self.database, &asked.collect::<Vec<_>>()).await?;
-        let unheld: Vec<_> = offers.iter().filter(|(id, _)| !held.contains(id)).collect();
+        let asked = offers.iter().filter(|(_, offer)| compare::lives(offer) || is_anonymized(offer));
+        let asked: Vec<ShownOffer> = asked.map(|(id, offer)| ShownOffer::new(*id, offer)).collect();
+        let held = held(&self.database, &asked).await?;
+        let unheld: Vec<ShownOffer> = asked.into_iter().filter(|offer| !held.contains(&offer.id)).collect();
         let there = establishments(&self.database, &unheld).await?;
-        for (id, offer) in unheld {
-            let establishment = value::text(value::field(offer, "establishment_id")).unwrap_or_default();
-            let mut findings: Vec<Finding> =
-                compare::without_job(*id, offer, there.contains(establishment)).into_iter().collect();
+        for ShownOffer { id, establishment } in unheld {
+            let Some(offer) = offers.get(&id) else { continue };
+            let is_there = there.contains(establishment.as_deref().unwrap_or_default());
+            let mut findings: Vec<Finding> = compare::without_job(id, offer, is_there).into_iter().collect();
             // The server refused to change this offer, so the offer itself has a dead letter.
-            let refused = Address::Offer(*id);
+            let refused = Address::Offer(id);
             findings.retain(|_| !self.dead_letters.contains_refusal(&refused));
             if is_anonymized(offer) {
-                findings.extend(compare::contact_left(*id, offer, &self.settings.anonymized_email, false));
+                findings.extend(compare::contact_left(id, offer, &self.settings.anonymized_email, false));
             }
-            insert(&mut look, id.0, findings, offer);
+            insert(look, id.0, findings, digest(offer));
         }
-        Ok(look)
+        Ok(())
     }
 
     /// Checks anonymised recruiters: their offers must have no contact.
@@ -65,47 +77,46 @@ impl Comparer {
         let fields = doc! { "jobs._id": 1, ESTABLISHMENT: 1 };
         let copies = jobs(&self.database, WatchedCollection::AnonymizedRecruiters, filter, fields).await?;
         let shown = affected_recruiters::shown(&self.database, &self.settings.partner_label, ids).await?;
-        let mut look = Comparison::default();
-        let named = copies.iter().flat_map(|copy| copy.jobs.iter().copied());
-        let all: BTreeSet<JobId> = named.chain(shown.values().flatten().copied()).collect();
-        let all: Vec<JobId> = all.into_iter().collect();
-        for jobs in all.chunks(IDS_PER_READ) {
-            self.contacts_left(&copies, &shown, jobs, &mut look).await?;
+        let copies = Copies::new(&copies, &shown);
+        let ids: Vec<JobId> = copies.0.keys().copied().collect();
+        let (mut look, mut rest, mut left) = (Comparison::default(), ids.as_slice(), Vec::new());
+        while !rest.is_empty() {
+            let batches = read_part(&mut self.offers, &mut rest).await?;
+            left.extend(self.contacts_left(&by_id(&batches)?));
+            // The search for their jobs may read all recruiters, so it is for many offers at once.
+            if left.len() >= LEFT || rest.is_empty() && !left.is_empty() {
+                self.add_contacts(&copies, std::mem::take(&mut left), &mut look).await?;
+            }
         }
         Ok(look)
     }
 
-    /// Finds offers of some of these jobs that still have the contact of an anonymised recruiter. `shown` names the offers that show
-    /// the recruiter's establishment.
-    async fn contacts_left(
+    /// Those of our offers that still have the contact of a recruiter, in the order of their ids.
+    fn contacts_left(&self, offers: &HashMap<JobId, &RawDocument>) -> Vec<ContactLeft> {
+        let (label, email) = (self.settings.partner_label.as_str(), &self.settings.anonymized_email);
+        let ours = offers.iter().filter(|(_, offer)| value::text(value::field(offer, "partner_label")) == Some(label));
+        let left = ours.map(|(id, offer)| ContactLeft {
+            offer: ShownOffer::new(*id, offer),
+            findings: compare::contact_left(*id, offer, email, true),
+            digest: digest(offer),
+        });
+        let mut left: Vec<ContactLeft> = left.filter(|left| !left.findings.is_empty()).collect();
+        left.sort_unstable_by_key(|left| left.offer.id);
+        left
+    }
+
+    async fn add_contacts(
         &self,
-        copies: &[OwnerRecord],
-        shown: &BTreeMap<RecruiterId, BTreeSet<JobId>>,
-        jobs: &[JobId],
+        copies: &Copies<'_>,
+        left: Vec<ContactLeft>,
         look: &mut Comparison,
     ) -> Result<(), Failure> {
-        let batches = read_offers(&self.database, jobs).await?;
-        let mut offers = by_id(&batches)?;
-        let label = self.settings.partner_label.as_str();
-        offers.retain(|_, offer| value::text(value::field(offer, "partner_label")) == Some(label));
-        let left = |id: JobId, offer| compare::contact_left(id, offer, &self.settings.anonymized_email, true);
-        offers.retain(|id, offer| !left(*id, offer).is_empty());
-        if offers.is_empty() {
-            return Ok(());
-        }
-        let held = held(&self.database, &offers.values().copied().collect::<Vec<_>>()).await?;
-        for copy in copies {
-            // A job may have moved to another recruiter and disappeared there. Its offer then shows that recruiter.
-            let shows_another = |job: &JobId| {
-                let shown = offers.get(job).and_then(|offer| value::text(value::field(offer, ESTABLISHMENT)));
-                shown.zip(copy.establishment.as_deref()).is_some_and(|(shown, own)| shown != own)
-            };
-            let jobs = copy.jobs.iter().filter(|job| !held.contains(job) && !shows_another(job));
-            let jobs: BTreeSet<JobId> = jobs.chain(shown.get(&copy.id).into_iter().flatten()).copied().collect();
-            for job in jobs {
-                let refused = Address::of(copy.id, Some(job));
-                if let Some(offer) = offers.get(&job).filter(|_| !self.dead_letters.contains_refusal(&refused)) {
-                    insert(look, copy.id.0, left(job, offer), offer);
+        let offers: Vec<ShownOffer> = left.iter().map(|left| left.offer.clone()).collect();
+        let held = held(&self.database, &offers).await?;
+        for ContactLeft { offer, findings, digest } in left {
+            for recruiter in copies.of(&offer, held.contains(&offer.id)) {
+                if !self.dead_letters.contains_refusal(&Address::of(recruiter, Some(offer.id))) {
+                    insert(look, recruiter.0, findings.clone(), digest);
                 }
             }
         }
@@ -113,13 +124,64 @@ impl Comparer {
     }
 }
 
-fn insert(look: &mut Comparison, id: ObjectId, findings: Vec<Finding>, offer: &RawDocument) {
+/// An offer that has the contact of a recruiter.
+struct ContactLeft {
+    offer: ShownOffer,
+    findings: Vec<Finding>,
+    /// Of the offer as it was read.
+    digest: u64,
+}
+
+/// Anonymised recruiters, by the jobs that their copies name and the offers that show their establishment.
+struct Copies<'a>(BTreeMap<JobId, BTreeMap<RecruiterId, Copied<'a>>>);
+
+/// What a recruiter that was copied has to do with a job.
+struct Copied<'a> {
+    establishment: Option<&'a str>,
+    /// True where the offer of the job shows the recruiter.
+    is_shown: bool,
+}
+
+impl<'a> Copies<'a> {
+    fn new(copies: &'a [OwnerRecord], shown: &BTreeMap<RecruiterId, BTreeSet<JobId>>) -> Self {
+        let mut by_job: BTreeMap<JobId, BTreeMap<RecruiterId, Copied<'a>>> = BTreeMap::new();
+        for copy in copies {
+            let establishment = copy.establishment.as_deref();
+            for job in &copy.jobs {
+                by_job.entry(*job).or_default().insert(copy.id, Copied { establishment, is_shown: false });
+            }
+            for job in shown.get(&copy.id).into_iter().flatten() {
+                by_job.entry(*job).or_default().insert(copy.id, Copied { establishment, is_shown: true });
+            }
+        }
+        Self(by_job)
+    }
+
+    /// The recruiters whose contact this offer may have. `is_held` is true where a recruiter has its job.
+    fn of(&self, offer: &ShownOffer, is_held: bool) -> impl Iterator<Item = RecruiterId> {
+        // A job may have moved to another recruiter and disappeared there. Its offer then shows that recruiter.
+        let shows_another =
+            |own: Option<&str>| offer.establishment.as_deref().zip(own).is_some_and(|(shown, own)| shown != own);
+        let copied = self.0.get(&offer.id).into_iter().flatten();
+        copied
+            .filter(move |(_, copied)| copied.is_shown || !is_held && !shows_another(copied.establishment))
+            .map(|(id, _)| *id)
+    }
+}
+
+fn digest(offer: &RawDocument) -> u64 {
+    let mut digest = DefaultHasher::new();
+    offer.as_bytes().hash(&mut digest);
+    digest.finish()
+}
+
+fn insert(look: &mut Comparison, id: ObjectId, findings: Vec<Finding>, digest: u64) {
     if findings.is_empty() {
         return;
     }
     let seen = look.wrong.entry(id).or_default();
     let mut signature = DefaultHasher::new();
-    (seen.signature, offer.as_bytes()).hash(&mut signature);
+    (seen.signature, digest).hash(&mut signature);
     seen.signature = signature.finish();
     seen.findings.extend(findings);
 }

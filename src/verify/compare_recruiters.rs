@@ -3,17 +3,18 @@
 use std::collections::{BTreeSet, HashSet};
 
 use futures::try_join;
+use mongodb::raw_batch_cursor::RawBatch;
 
-use super::chunk::{Chunk, job_chunks, job_ids};
+use super::chunk::{Chunk, job_chunks, job_ids, read_part};
 use super::compare_jobs::Seen;
 use super::compare_sides::{Comparer, Comparison};
 use super::held_jobs::MOST;
-use super::job_owners::{by_id, present, read_offers};
+use super::job_owners::{by_id, present};
 use super::losses::{self, Kept, Readable};
 use crate::error::Failure;
 use crate::fetch::references::Keys;
 use crate::model::Recruiter;
-use crate::model::ids::RecruiterId;
+use crate::model::ids::{JobId, RecruiterId};
 use crate::model::names::WatchedCollection;
 use crate::model::recruiter::JobFields;
 use crate::model::user_id::user_id;
@@ -30,19 +31,18 @@ impl Comparer {
         // A sample comes in any order, and the reader of chunks wants sorted ids.
         let ids: BTreeSet<RecruiterId> = ids.iter().copied().collect();
         let ids: Vec<RecruiterId> = ids.into_iter().collect();
-        let (database, mut reader, mut rest) = (self.database.clone(), self.recruiters.clone(), ids.as_slice());
-        let mut next = Chunk::read(&database, &mut reader, &mut rest).await?;
+        // A reader of its own, because the next chunk is read while this one is compared.
+        let (mut reader, mut rest) = (self.chunks.clone(), ids.as_slice());
+        let mut next = reader.read_next(&mut rest).await?;
         while let Some(chunk) = next {
             if chunk.is_light() {
-                // The server reads the next chunk while this one is compared.
-                let ahead = Chunk::read(&database, &mut reader, &mut rest);
-                (next, ()) = try_join!(ahead, self.chunk(chunk, &anonymized, &mut look))?;
+                (next, ()) = try_join!(reader.read_next(&mut rest), self.chunk(chunk, &anonymized, &mut look))?;
             } else {
                 self.chunk(chunk, &anonymized, &mut look).await?;
-                next = Chunk::read(&database, &mut reader, &mut rest).await?;
+                next = reader.read_next(&mut rest).await?;
             }
         }
-        self.recruiters = reader;
+        self.chunks = reader;
         Ok(look)
     }
 
@@ -69,23 +69,7 @@ impl Comparer {
         self.settings.schema = self.target.schema();
         let seen = |(recruiter, _): &(Recruiter<'_>, _)| Seen::of(recruiter, anonymized.contains(&recruiter.id));
         let mut seen: Vec<Seen> = recruiters.iter().map(seen).collect();
-        let (mut first, mut kept) = (Some(chunk.offers), Kept::default());
-        // A repeated `_id` may stand in two job chunks, and its offer is read with each.
-        let mut counted = HashSet::new();
-        for jobs in job_chunks(&recruiters) {
-            let batches = match first.take() {
-                Some(read) => read,
-                None => read_offers(&self.database, &job_ids(&jobs)).await?,
-            };
-            let offers = by_id(&batches)?;
-            counted.extend(offers.keys().copied());
-            self.job_chunk(&recruiters, &jobs, &offers, &mut seen, look).await?;
-            if self.losses.is_some() {
-                let described = losses::described(jobs.iter().map(|(recruiter, job)| (recruiter.id, *job)));
-                kept.add_offers(offers.into_values(), &described, &self.settings.partner_label);
-            }
-        }
-        look.offers += counted.len() as u64;
+        let kept = self.with_offers(&recruiters, (chunk.offers, chunk.rest), &mut seen, look).await?;
         let mut right = Vec::new();
         for ((recruiter, document), mut seen) in recruiters.into_iter().zip(seen) {
             seen.sides.add_recruiter(document);
@@ -99,6 +83,46 @@ impl Comparer {
         let room = MOST.saturating_sub(look.held.len());
         look.held.extend(right.iter().flat_map(|(recruiter, _)| recruiter.job_ids()).take(room));
         self.losses(&right, kept, look).await
+    }
+
+    /// Compares the jobs of these recruiters with their offers, part by part. `first` has the offers of the first part, and the jobs of
+    /// the first job chunk whose offers are not read yet.
+    async fn with_offers(
+        &mut self,
+        recruiters: &Readable<'_>,
+        first: (Vec<RawBatch>, Vec<JobId>),
+        seen: &mut [Seen],
+        look: &mut Comparison,
+    ) -> Result<Kept, Failure> {
+        let (mut first, mut kept) = (Some(first), Kept::default());
+        // A repeated `_id` may stand in two job chunks, and its offer is read with each.
+        let mut counted = HashSet::new();
+        for mut jobs in job_chunks(recruiters) {
+            let mut ids = job_ids(&jobs);
+            let mut read = None;
+            if let Some((offers, rest)) = first.take() {
+                (read, ids) = (Some(offers), rest);
+            }
+            let mut rest = ids.as_slice();
+            while !jobs.is_empty() {
+                let batches = match read.take() {
+                    Some(offers) => offers,
+                    None => read_part(&mut self.offers, &mut rest).await?,
+                };
+                let next = rest.first().copied();
+                // A job without a readable `_id` has no offer, and belongs to the first part.
+                let part: Vec<_> = jobs.extract_if(.., |(_, job)| next.is_none() || job.id < next).collect();
+                let offers = by_id(&batches)?;
+                counted.extend(offers.keys().copied());
+                self.job_chunk(recruiters, &part, &offers, seen, look).await?;
+                if self.losses.is_some() {
+                    let described = losses::described(part.iter().map(|(recruiter, job)| (recruiter.id, *job)));
+                    kept.add_offers(offers.into_values(), &described, &self.settings.partner_label);
+                }
+            }
+        }
+        look.offers += counted.len() as u64;
+        Ok(kept)
     }
 
     /// Finds what exists in these recruiters alone, if anybody asks.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use bson::oid::ObjectId;
 
+use super::chunk::ChunksReader;
 use super::compare::Finding;
+use super::job_owners::{managed_reader, offer_reader};
 use super::losses::LossFinder;
 use super::mirror_rules::MirrorRules;
 use super::only_in_recruiters::OnlyInRecruiters;
@@ -67,7 +69,11 @@ pub(crate) struct Comparer {
     /// True in `dual-write`, where an offer may be newer than its projection (spec 04).
     pub(super) newest_wins: bool,
     pub(super) mirror: MirrorRules,
-    pub(super) recruiters: ChunkReader,
+    pub(super) chunks: ChunksReader,
+    /// Reads existing offers in parts; see [`offer_reader`].
+    pub(super) offers: ChunkReader,
+    /// As in [`managed_reader`].
+    pub(super) managed: ChunkReader,
     pub(super) references: ReferenceCaches,
     pub(super) dead_letters: DeadLetters,
     /// Finds what exists in recruiters alone while they are compared.
@@ -87,7 +93,9 @@ impl Comparer {
             target: context.target.clone(),
             newest_wins,
             mirror,
-            recruiters: ChunkReader::of_recruiters(database),
+            chunks: ChunksReader::of(database),
+            offers: offer_reader(database),
+            managed: managed_reader(database),
             references: ReferenceCaches::new(database),
             dead_letters: DeadLetters::load(database, None).await?,
             losses: None,

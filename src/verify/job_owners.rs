@@ -8,10 +8,10 @@ use mongodb::raw_batch_cursor::RawBatch;
 
 use super::compare::CONTACT;
 use crate::error::Failure;
+use crate::fetch::chunks::ChunkReader;
 use crate::fetch::{IDS_PER_READ, links};
 use crate::model::ids::{JobId, RecruiterId};
 use crate::model::job_owner::JobOwner;
-use crate::model::names::OFFERS;
 use crate::model::names::WatchedCollection;
 use crate::model::value;
 use crate::mongo::causal::CausalDatabase;
@@ -56,35 +56,44 @@ pub(super) async fn contenders(
     Ok(contenders)
 }
 
+/// An offer, by what leads to the recruiter of its job.
+#[derive(Debug, Clone)]
+pub(super) struct ShownOffer {
+    pub id: JobId,
+    /// The `establishment_id` that the offer shows.
+    pub establishment: Option<String>,
+}
+
+impl ShownOffer {
+    pub(super) fn new(id: JobId, offer: &RawDocument) -> Self {
+        Self { id, establishment: value::text(value::field(offer, "establishment_id")).map(str::to_owned) }
+    }
+}
+
 /// The offers whose job belongs to a recruiter with the `establishment_id` of the offer.
-pub(super) async fn held_where_named(
-    database: &CausalDatabase,
-    offers: &[&RawDocument],
-) -> Result<BTreeSet<JobId>, Failure> {
-    let establishment = |offer: &RawDocument| value::text(value::field(offer, "establishment_id")).map(str::to_owned);
-    let establishments: Vec<String> = offers.iter().filter_map(|offer| establishment(offer)).collect();
+async fn held_where_named(database: &CausalDatabase, offers: &[ShownOffer]) -> Result<BTreeSet<JobId>, Failure> {
+    let shown: HashMap<JobId, &str> =
+        offers.iter().filter_map(|offer| Some((offer.id, offer.establishment.as_deref()?))).collect();
+    let establishments: BTreeSet<&str> = shown.values().copied().collect();
+    let establishments: Vec<&str> = establishments.into_iter().collect();
     let mut held = BTreeSet::new();
     for establishments in establishments.chunks(IDS_PER_READ) {
         let filter = doc! { "establishment_id": { "$in": establishments } };
-        let found =
-            jobs(database, WatchedCollection::Recruiters, filter, doc! { "establishment_id": 1, "jobs._id": 1 })
-                .await?;
-        let pair = |recruiter: OwnerRecord| {
-            let OwnerRecord { establishment, jobs, .. } = recruiter;
-            jobs.into_iter().map(move |job| (job, establishment.clone()))
-        };
-        let pairs: HashSet<(JobId, Option<String>)> = found.into_iter().flat_map(pair).collect();
-        let named = |offer: &&RawDocument| id(offer).filter(|id| pairs.contains(&(*id, establishment(offer))));
-        held.extend(offers.iter().filter_map(named));
+        let fields = doc! { "establishment_id": 1, "jobs._id": 1 };
+        for recruiter in jobs(database, WatchedCollection::Recruiters, filter, fields).await? {
+            let named =
+                |job: &JobId| shown.get(job).is_some_and(|shown| Some(*shown) == recruiter.establishment.as_deref());
+            held.extend(recruiter.jobs.iter().copied().filter(|job| named(job)));
+        }
     }
     Ok(held)
 }
 
 /// The offers whose job belongs to any recruiter.
-pub(super) async fn held(database: &CausalDatabase, offers: &[&RawDocument]) -> Result<BTreeSet<JobId>, Failure> {
+pub(super) async fn held(database: &CausalDatabase, offers: &[ShownOffer]) -> Result<BTreeSet<JobId>, Failure> {
     let mut held = held_where_named(database, offers).await?;
     let rest = |held: &BTreeSet<JobId>| -> BTreeSet<JobId> {
-        offers.iter().filter_map(|offer| id(offer)).filter(|id| !held.contains(id)).collect()
+        offers.iter().map(|offer| offer.id).filter(|id| !held.contains(id)).collect()
     };
     // An offer may name another establishment than its recruiter. The links name the recruiter, if they are right.
     let linked = links::owners(database, &rest(&held)).await?;
@@ -107,10 +116,10 @@ pub(super) async fn held(database: &CausalDatabase, offers: &[&RawDocument]) -> 
 /// The establishments of these offers for which there is still a recruiter.
 pub(super) async fn establishments(
     database: &CausalDatabase,
-    offers: &[(&JobId, &&RawDocument)],
+    offers: &[ShownOffer],
 ) -> Result<HashSet<String>, Failure> {
-    let names = offers.iter().filter_map(|(_, offer)| value::text(value::field(offer, "establishment_id")));
-    let filter = doc! { "establishment_id": { "$in": names.collect::<Vec<_>>() } };
+    let names: Vec<&str> = offers.iter().filter_map(|offer| offer.establishment.as_deref()).collect();
+    let filter = doc! { "establishment_id": { "$in": names } };
     let found = jobs(database, WatchedCollection::Recruiters, filter, doc! { "establishment_id": 1 }).await?;
     Ok(found.into_iter().filter_map(|held| held.establishment).collect())
 }
@@ -145,31 +154,18 @@ pub(super) async fn present(
     documents(&batches).map(|document| Ok(id(document?))).filter_map(Result::transpose).collect()
 }
 
-/// Reads the fields of offers that are compared: the projected fields, and two more fields that an anonymisation
+/// A reader of the fields of offers that are compared: the projected fields, the history, and two more fields that an anonymisation
 /// empties. Other fields belong to other processes, and their changes are no differences.
-pub(super) async fn read_offers(database: &CausalDatabase, ids: &[JobId]) -> Result<Vec<RawBatch>, Failure> {
-    let more = ["apply_url", "workplace_description"];
-    read_fields(database, ids, WRITTEN.iter().map(|name| name.as_str()).chain(more)).await
+pub(super) fn offer_reader(database: &CausalDatabase) -> ChunkReader {
+    let more = [HISTORY.as_str(), "apply_url", "workplace_description"];
+    let fields: Vec<&str> = WRITTEN.iter().map(|name| name.as_str()).chain(more).collect();
+    ChunkReader::of_offer_fields(database, &fields)
 }
 
-/// Reads the fields by which an offer without a job is checked.
-pub(super) async fn read_managed(database: &CausalDatabase, ids: &[JobId]) -> Result<Vec<RawBatch>, Failure> {
-    let names = ["managed_by", "establishment_id", "offer_status"];
-    read_fields(database, ids, names.into_iter().chain(CONTACT)).await
-}
-
-async fn read_fields(
-    database: &CausalDatabase,
-    ids: &[JobId],
-    names: impl Iterator<Item = &str>,
-) -> Result<Vec<RawBatch>, Failure> {
-    let mut fields: Document = names.map(|name| (name.to_owned(), Bson::Int32(1))).collect();
-    fields.insert(HISTORY.as_str(), Bson::Int32(1));
-    let mut offers = Vec::new();
-    for ids in ids.chunks(IDS_PER_READ) {
-        offers.extend(find(database, OFFERS, doc! { "_id": { "$in": ids } }, fields.clone()).await?);
-    }
-    Ok(offers)
+/// A reader of the fields by which an offer without a job is checked.
+pub(super) fn managed_reader(database: &CausalDatabase) -> ChunkReader {
+    let fields = ["managed_by", "establishment_id", "offer_status"];
+    ChunkReader::of_offer_fields(database, &[&fields, CONTACT.as_slice()].concat())
 }
 
 /// The offers by `_id`, without documents whose `_id` is no ObjectId.

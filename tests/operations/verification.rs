@@ -344,24 +344,24 @@ async fn plant(test: &TestDatabase, filled: &Filled) -> Vec<(&'static str, &'sta
     planted
 }
 
-async fn change(test: &TestDatabase, offer: ObjectId, fields: Document) {
+pub(super) async fn change(test: &TestDatabase, offer: ObjectId, fields: Document) {
     let partners = test.collection("jobs_partners");
     let changed = partners.update_one(doc! { "_id": offer }, doc! { "$set": fields });
     assert_eq!(changed.await.unwrap().modified_count, 1, "{offer}");
 }
 
 /// Runs the command, which must end with this code and tell nothing personal.
-async fn verify(test: &TestDatabase, arguments: &[&str], code: i32) -> Value {
+pub(super) async fn verify(test: &TestDatabase, arguments: &[&str], code: i32) -> Value {
     let ended = Processor::command(&[&["verify", "--json"], arguments].concat(), test, &[]).await;
     assert_eq!(ended.code, code, "{}\n{}", ended.stdout, ended.stderr);
     assert!(!ended.stdout.contains(PERSONAL) && !ended.stderr.contains(PERSONAL), "personal data is told");
     serde_json::from_str(&ended.stdout).unwrap()
 }
 
-fn names(found: &Value, offer: ObjectId) -> bool {
+pub(super) fn names(found: &Value, offer: ObjectId) -> bool {
     found["ids"].as_array().is_some_and(|ids| ids.contains(&offer.to_hex().into()))
 }
 
-fn assert_clean(report: &Value) {
+pub(super) fn assert_clean(report: &Value) {
     assert_eq!((&report["differences"], &report["unsettled"]), (&0.into(), &0.into()), "{report:#}");
 }

@@ -14,6 +14,7 @@ use xtask::golden::{TargetModel, put_target_validator};
 use crate::support::database::TestDatabase;
 use crate::support::end::assert_nothing_lost;
 use crate::support::fields::{first_job, job_ids, text};
+use crate::support::memory::assert_bounded;
 use crate::support::processor::Processor;
 use crate::support::recruiters::{id, job, recruiter, with};
 use crate::support::runs::{started, started_with, stopped};
@@ -191,31 +192,6 @@ async fn a_document_that_the_server_cannot_write_in_time_is_a_dead_letter_and_ke
         assert_eq!(offers.count_documents(doc! { "workplace_opco": collection }).await.unwrap(), 30 * each);
     }
     assert_nothing_lost(test, processor).await;
-}
-
-/// What the service may need besides a document, in kilobytes: 64 MB (spec 07, "Performance") without the 20 MB that
-/// the program's own file takes of them in a release build.
-const MEMORY: usize = (64 - 20) * 1024;
-
-/// The peak of its memory, against the weight of the document in bytes. The pages of the program's file do not count:
-/// a debug build's file has more of them than the product's.
-fn assert_bounded(processor: &Processor, document: usize) {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", processor.pid())).unwrap();
-    let kilobytes = |name: &str| -> usize {
-        let value = status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB"));
-        value.unwrap().trim().parse().unwrap()
-    };
-    let (peak, file) = (kilobytes("VmHWM:"), kilobytes("RssFile:"));
-    eprintln!(
-        "peak memory {} MB and {} MB of file, the document {} MB",
-        (peak - file) / 1024,
-        file / 1024,
-        document / MEGABYTE
-    );
-    assert!(
-        peak - file <= MEMORY + document / 1024,
-        "{peak} kB ({file} kB of file) for a document of {document} bytes"
-    );
 }
 
 /// As [`settled`], for what takes longer than usual patience on a busy machine.

@@ -19,6 +19,7 @@ pub(crate) mod golden;
 pub(crate) mod imports;
 pub(crate) mod mail_server;
 pub(crate) mod mails;
+pub(crate) mod memory;
 pub(crate) mod notify_socket;
 pub(crate) mod offers;
 pub(crate) mod platform;

@@ -51,7 +51,12 @@ pub(super) struct Measured {
 impl Scene {
     /// Starts a server, creates the live collections in the database `name`, inserts the references and runs `setup`.
     pub(super) async fn prepare(program: &Path, name: &str) -> Result<Self, Failure> {
-        let mut set = ReplicaSet::start(&Options::default())?;
+        Self::prepare_with(program, name, &Options::default()).await
+    }
+
+    /// As [`Scene::prepare`], with these options of the server.
+    pub(super) async fn prepare_with(program: &Path, name: &str, options: &Options) -> Result<Self, Failure> {
+        let mut set = ReplicaSet::start(options)?;
         let server = set.member(0).pid().ok_or("mongod is gone")?;
         let database = Client::with_uri_str(set.uri()).await?.database(name);
         golden::create_collections(&database).await?;

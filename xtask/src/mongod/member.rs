@@ -119,7 +119,7 @@ impl Member {
         let log = self.log();
         let mut command = Command::new(&self.program);
         command.envs(self.preload.iter().map(|preload| ("LD_PRELOAD", preload)));
-        command.args(["--bind_ip", "127.0.0.1", "--nounixsocket", "--quiet", "--wiredTigerCacheSizeGB", "0.5"]);
+        command.args(["--bind_ip", "127.0.0.1", "--nounixsocket", "--quiet"]);
         command.args(["--wiredTigerEngineConfigString", SMALL_JOURNAL]);
         for parameter in ["enableTestCommands=1", "diagnosticDataCollectionEnabled=false"] {
             command.args(["--setParameter", parameter]);

@@ -14,6 +14,8 @@ use crate::guarded::TemporaryFolder;
 /// The first user of a set with access control. This user has all privileges.
 const ROOT_USER: &str = "root";
 const ROOT_PASSWORD: &str = "password-of-a-test";
+/// In GB.
+const SMALL_CACHE: f64 = 0.5;
 
 /// The options of a replica set.
 #[derive(Debug, Clone)]
@@ -28,11 +30,20 @@ pub struct Options {
     pub preload: Vec<String>,
     /// A PEM file with a certificate and its key. With it, the members accept TLS and plain connections.
     pub certificate: Option<PathBuf>,
+    /// The size of the cache of the storage engine of each member, in GB. The default is small, because a dozen servers run at once.
+    pub cache_gigabytes: f64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { members: 1, oplog_megabytes: None, access_control: false, preload: Vec::new(), certificate: None }
+        Self {
+            members: 1,
+            oplog_megabytes: None,
+            access_control: false,
+            preload: Vec::new(),
+            certificate: None,
+            cache_gigabytes: SMALL_CACHE,
+        }
     }
 }
 
@@ -56,7 +67,8 @@ impl ReplicaSet {
         let folder = temporary_folder()?;
         // Each set has a random name, so that a client with an old URI does not accept another set on the same port.
         let name = format!("rs{:08x}", rand::random::<u32>());
-        let mut arguments = vec!["--replSet".to_owned(), name.clone()];
+        let mut arguments = cache(options.cache_gigabytes);
+        arguments.extend(["--replSet".to_owned(), name.clone()]);
         if let Some(megabytes) = options.oplog_megabytes {
             arguments.extend(["--oplogSize".to_owned(), megabytes.to_string()]);
             // The oplog keeps all entries since the last checkpoint of the storage engine. MongoDB's default of one
@@ -179,7 +191,7 @@ impl Standalone {
     pub fn start() -> Result<Self, Failure> {
         let program = find_binary()?;
         let folder = temporary_folder()?;
-        let member = Member::start(&program, None, folder.path().join("data"), Vec::new())?;
+        let member = Member::start(&program, None, folder.path().join("data"), cache(SMALL_CACHE))?;
         Ok(Self { member, _folder: folder })
     }
 
@@ -188,6 +200,10 @@ impl Standalone {
     pub fn uri(&self) -> String {
         format!("mongodb://{}/", self.member.host())
     }
+}
+
+fn cache(gigabytes: f64) -> Vec<String> {
+    vec!["--wiredTigerCacheSizeGB".to_owned(), gigabytes.to_string()]
 }
 
 fn temporary_folder() -> Result<TemporaryFolder, Failure> {

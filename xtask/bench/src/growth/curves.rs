@@ -13,6 +13,7 @@ use crate::population::{Edit, Population, Shape};
 use crate::raw;
 use crate::scene::Scene;
 use xtask::Failure;
+use xtask::mongod::Options;
 
 /// The number of events of a backlog, unless the backlog is the varied parameter.
 const EVENTS: usize = 5_000;
@@ -42,8 +43,9 @@ struct Step {
 
 /// Measures all steps that are asked for, once.
 pub(super) async fn measure(program: &Path, arguments: &Arguments, points: &mut Vec<Point>) -> Result<(), Failure> {
+    let server = Options { cache_gigabytes: arguments.cache, ..Options::default() };
     for step in steps(arguments) {
-        Box::pin(one(program, &step, points)).await?;
+        Box::pin(one(program, &step, &server, points)).await?;
     }
     Ok(())
 }
@@ -99,10 +101,10 @@ fn divided(entries: usize, share: f64) -> (usize, usize) {
 }
 
 /// Measures one step on a new server.
-async fn one(program: &Path, step: &Step, points: &mut Vec<Point>) -> Result<(), Failure> {
+async fn one(program: &Path, step: &Step, server: &Options, points: &mut Vec<Point>) -> Result<(), Failure> {
     let Step { varies, at, shape, .. } = *step;
     let mut random = StdRng::seed_from_u64(SEED);
-    let scene = Scene::prepare(program, "bench").await?;
+    let scene = Scene::prepare_with(program, "bench", server).await?;
     let population = Population::settle(&scene.database, shape, &mut random).await?;
     let filled = scene.run(&["backfill"]).await?;
     // The other curves all have the same recruiters.

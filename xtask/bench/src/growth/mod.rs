@@ -17,6 +17,7 @@ use super::cost;
 use super::plot;
 use super::point::Point;
 use crate::Outcome;
+use xtask::mongod::Options;
 use xtask::{Failure, service};
 
 /// What to measure, and how far.
@@ -55,6 +56,9 @@ pub(crate) struct Arguments {
     /// Import at most this many foreign offers a second; without it, as fast as the server takes them.
     #[arg(long, value_name = "N")]
     foreign_pace: Option<usize>,
+    /// The cache of `mongod`, in GB; it does not count for the imported offers.
+    #[arg(long, value_name = "GB", default_value_t = Options::default().cache_gigabytes)]
+    cache: f64,
     /// Draw the curves as SVG into this folder.
     #[arg(long, value_name = "FOLDER")]
     plots: Option<PathBuf>,
