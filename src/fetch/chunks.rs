@@ -105,7 +105,7 @@ impl ChunkReader {
         if ids.is_empty() {
             return Ok(None);
         }
-        debug_assert!(rest.is_sorted(), "what a cut reply did not reach is found by its order");
+        debug_assert!(ids.is_sorted(), "what a cut reply did not reach is found by its order");
         let (batches, is_whole) = self.read(ids).await?;
         let read = documents(&batches).collect::<Result<Vec<_>, _>>()?;
         let bytes: usize = read.iter().map(|document| document.as_bytes().len()).sum();

@@ -1,4 +1,4 @@
-//! Recruiters as they were read for a comparison, with the offers of their jobs in job chunks and in parts: a recruiter of 16 MB may
+//! Recruiters as they were read for a comparison, with the offers of their jobs in job chunks and in portions: a recruiter of 16 MB may
 //! have ten thousand jobs, whose offers weigh more than the recruiter, and an offer may have a long history.
 
 use std::collections::BTreeSet;
@@ -16,13 +16,14 @@ use crate::model::recruiter::Job;
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::reads::documents;
 
-/// The weight at which a part of offers ends, in bytes. The offers of a usual chunk of recruiters are one part.
-const PART_BYTES: usize = 3 * 1024 * 1024;
+/// The weight at which a portion of offers ends, in bytes. The reply that reaches it may have 16 MB, where heavy offers follow light
+/// ones. The offers of a usual chunk of recruiters are one portion.
+const PORTION_BYTES: usize = 3 * 1024 * 1024;
 
 /// A job of a recruiter.
 pub(super) type OwnedJob<'r, 'a> = (&'r Recruiter<'a>, &'r Job<'a>);
 
-/// Recruiters, and the first part of the offers of their first job chunk.
+/// Recruiters, and the first portion of the offers of their first job chunk.
 pub(super) struct Chunk {
     pub recruiters: Vec<RawBatch>,
     pub offers: Vec<RawBatch>,
@@ -32,7 +33,8 @@ pub(super) struct Chunk {
 
 impl Chunk {
     pub(super) fn is_light(&self) -> bool {
-        is_light(self.recruiters.iter().chain(&self.offers))
+        // What is not read yet may be heavy.
+        self.rest.is_empty() && is_light(self.recruiters.iter().chain(&self.offers))
     }
 }
 
@@ -62,25 +64,25 @@ impl ChunksReader {
         let first = job_chunks(&readable).next().map(|jobs| job_ids(&jobs)).unwrap_or_default();
         drop(readable);
         let mut rest = first.as_slice();
-        let offers = read_part(&mut self.offers, &mut rest).await?;
+        let offers = read_portion(&mut self.offers, &mut rest).await?;
         Ok(Some(Chunk { recruiters, offers, rest: rest.to_vec() }))
     }
 }
 
-/// Reads a part of the offers of these jobs, which are sorted, and removes the jobs of the part from `rest`.
+/// Reads a portion of the offers of these jobs, which are sorted, and removes the jobs of the portion from `rest`.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub(super) async fn read_part(reader: &mut ChunkReader, rest: &mut &[JobId]) -> Result<Vec<RawBatch>, Failure> {
+pub(super) async fn read_portion(reader: &mut ChunkReader, rest: &mut &[JobId]) -> Result<Vec<RawBatch>, Failure> {
     let mut offers = Vec::new();
-    while !rest.is_empty() && weight(&offers) < PART_BYTES {
+    while !rest.is_empty() && weight(&offers) < PORTION_BYTES {
         offers.extend(reader.read_next(rest).await?.into_iter().flatten());
     }
     Ok(offers)
 }
 
 /// The jobs of these recruiters in job chunks, in their order. Only the number of jobs is bounded: a projected offer is compared and
-/// dropped, and existing offers come in parts.
+/// dropped, and existing offers come in portions.
 pub(super) fn job_chunks<'r, 'a>(recruiters: &'r Readable<'a>) -> impl Iterator<Item = Vec<OwnedJob<'r, 'a>>> {
     let jobs = recruiters.iter().flat_map(|(recruiter, _)| recruiter.jobs.iter().map(move |job| (recruiter, job)));
     let mut jobs = jobs.peekable();

@@ -9,7 +9,7 @@ use bson::{RawBsonRef, RawDocument};
 use super::chunk::OwnedJob;
 use super::compare::{self, ComparisonContext, Finding};
 use super::compare_sides::{Comparer, Comparison, Mismatch};
-use super::job_owners::contenders;
+use super::job_owners::{contenders, establishment};
 use super::losses::Readable;
 use crate::error::Failure;
 use crate::fetch::references::{Answers, Keys};
@@ -30,14 +30,24 @@ const TURN: usize = 24;
 pub(super) struct Seen {
     pub findings: Vec<Finding>,
     pub sides: Sides,
-    /// A sum, because the parts that the jobs come in, and so their order, depend on the weight of other offers.
+    /// A sum, because the portions that the jobs come in, and so their order, depend on the weight of other offers.
     signature: u64,
     /// As in [`Recruiter::repeated`]: over all jobs, whatever job chunk they are in.
     repeated: BTreeMap<JobId, [usize; 2]>,
     has_address: bool,
     is_anonymized: bool,
-    /// Findings, and pairs with findings, of which it is not known yet whose the offers are.
-    unsettled: (Vec<Finding>, Vec<(JobId, Pair)>),
+    unsettled: Unsettled,
+}
+
+/// What is found about offers of which it is not known yet whose they are.
+#[derive(Default)]
+struct Unsettled {
+    /// Findings with the positions of their jobs.
+    findings: Vec<(usize, Finding)>,
+    /// The pairs with findings.
+    pairs: Vec<(JobId, Pair)>,
+    /// The establishments that these offers show.
+    shown: BTreeSet<String>,
 }
 
 impl Seen {
@@ -49,7 +59,7 @@ impl Seen {
             repeated: recruiter.repeated(),
             has_address: value::non_empty(recruiter.fields.address).is_some(),
             is_anonymized,
-            unsettled: (Vec::new(), Vec::new()),
+            unsettled: Unsettled::default(),
         }
     }
 
@@ -62,9 +72,12 @@ impl Seen {
     }
 
     fn settle(&mut self, is_outranked: impl Fn(&JobId) -> bool) {
-        let (findings, pairs) = std::mem::take(&mut self.unsettled);
+        let Unsettled { mut findings, pairs, .. } = std::mem::take(&mut self.unsettled);
+        // The order of the jobs, whatever portions their offers came in.
+        findings.sort_by_key(|(position, _)| *position);
+        let findings = findings.into_iter().map(|(_, finding)| finding);
         // The offer belongs to another recruiter, which is compared by itself.
-        self.findings.extend(findings.into_iter().filter(|finding| !is_outranked(&finding.offer)));
+        self.findings.extend(findings.filter(|finding| !is_outranked(&finding.offer)));
         let faulty = pairs.into_iter().filter(|(job, _)| !is_outranked(job));
         faulty.for_each(|(_, pair)| self.sides.add_faulty(pair));
     }
@@ -77,7 +90,8 @@ struct Fetched<'o> {
 }
 
 impl Comparer {
-    /// Compares some jobs of a job chunk with their `offers`. `seen` is about `recruiters`, in their order.
+    /// Compares some jobs of a job chunk with their `offers`. `seen` is about `recruiters`, in their order. What it finds is unsettled
+    /// until [`Self::settle`].
     ///
     /// # Errors
     /// [`Failure::Read`].
@@ -92,7 +106,7 @@ impl Comparer {
         let answers = self.references.look_up(keys(recruiters, jobs, offers)).await?;
         let fetched = Fetched { offers, answers };
         let mut jobs = jobs.iter().enumerate().peekable();
-        for ((recruiter, _), seen) in recruiters.iter().zip(seen.iter_mut()) {
+        for ((recruiter, _), seen) in recruiters.iter().zip(seen) {
             while let Some((number, (_, job))) = jobs.next_if(|(_, (owner, _))| owner.id == recruiter.id) {
                 self.job(recruiter, job, &fetched, seen, look);
                 if number % TURN == TURN - 1 {
@@ -100,10 +114,19 @@ impl Comparer {
                 }
             }
         }
-        let unsettled: BTreeSet<JobId> =
-            seen.iter().flat_map(|seen| seen.unsettled.0.iter().map(|finding| finding.offer)).collect();
-        let standing: Vec<&RawDocument> = unsettled.iter().filter_map(|job| offers.get(job).copied()).collect();
-        let contenders = contenders(&self.database, &unsettled, &standing).await?;
+        Ok(())
+    }
+
+    /// Leaves out the findings about offers that belong to other recruiters. It comes after all jobs of the chunk, so that the weight of
+    /// offers does not decide which establishments are searched.
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub(super) async fn settle(&self, recruiters: &Readable<'_>, seen: &mut [Seen]) -> Result<(), Failure> {
+        let unsettled = seen.iter().flat_map(|seen| &seen.unsettled.findings);
+        let unsettled = unsettled.map(|(_, finding)| finding.offer).collect();
+        let shown = seen.iter_mut().flat_map(|seen| std::mem::take(&mut seen.unsettled.shown)).collect();
+        let contenders = contenders(&self.database, &unsettled, shown).await?;
         for ((recruiter, _), seen) in recruiters.iter().zip(seen) {
             let own = JobOwner::new(recruiter.id, recruiter.fields.updated_at);
             let outranks = |job: &JobId, owner: &JobOwner| {
@@ -159,7 +182,7 @@ impl Comparer {
                 found.retain(|finding| self.counts(finding));
                 match Pair::of(offer, standing) {
                     pair if found.is_empty() => seen.sides.add(pair),
-                    pair => seen.unsettled.1.push((id, pair)),
+                    pair => seen.unsettled.pairs.push((id, pair)),
                 }
                 found
             }
@@ -171,7 +194,10 @@ impl Comparer {
         };
         standing.map(RawDocument::as_bytes).hash(&mut signature);
         seen.signature = seen.signature.wrapping_add(signature.finish());
-        seen.unsettled.0.extend(found);
+        if !found.is_empty() {
+            seen.unsettled.shown.extend(standing.and_then(establishment));
+        }
+        seen.unsettled.findings.extend(found.into_iter().map(|finding| (job.position, finding)));
     }
 
     /// True where a dead letter explains what differs.

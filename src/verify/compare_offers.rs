@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use bson::{Bson, RawDocument, doc, oid::ObjectId};
 
-use super::chunk::read_part;
+use super::chunk::read_portion;
 use super::compare::{self, Finding};
 use super::compare_sides::{Comparer, Comparison};
 use super::job_owners::{OwnerRecord, ShownOffer, by_id, establishments, held, jobs, present};
@@ -21,7 +21,7 @@ use crate::write::dead_letters::Address;
 
 /// A field that recruiters, their anonymised copies and offers have.
 const ESTABLISHMENT: &str = "establishment_id";
-/// The number of offers with a contact whose jobs are searched at once.
+/// The number of offers with a contact from which on their jobs are searched. There may be a portion more.
 const LEFT: usize = 20_000;
 
 impl Comparer {
@@ -33,14 +33,18 @@ impl Comparer {
         let mut look = Comparison::default();
         let (mut rest, mut reader) = (ids, self.managed.clone());
         while !rest.is_empty() {
-            let batches = read_part(&mut reader, &mut rest).await?;
-            self.without_job(&by_id(&batches)?, &mut look).await?;
+            let batches = read_portion(&mut reader, &mut rest).await?;
+            self.find_without_job(&by_id(&batches)?, &mut look).await?;
         }
         self.managed = reader;
         Ok(look)
     }
 
-    async fn without_job(&self, offers: &HashMap<JobId, &RawDocument>, look: &mut Comparison) -> Result<(), Failure> {
+    async fn find_without_job(
+        &self,
+        offers: &HashMap<JobId, &RawDocument>,
+        look: &mut Comparison,
+    ) -> Result<(), Failure> {
         look.offers += offers.len() as u64;
         let user = |offer: &RawDocument| user_id(value::field(offer, "managed_by"));
         let users = offers.values().filter_map(|offer| user(offer)).collect();
@@ -81,7 +85,7 @@ impl Comparer {
         let ids = copies.ids();
         let (mut look, mut rest, mut left) = (Comparison::default(), ids.as_slice(), Vec::new());
         while !rest.is_empty() {
-            let batches = read_part(&mut self.offers, &mut rest).await?;
+            let batches = read_portion(&mut self.offers, &mut rest).await?;
             left.extend(self.contacts_left(&by_id(&batches)?));
             // The search for their jobs may read all recruiters, so it is for many offers at once.
             if left.len() >= LEFT || rest.is_empty() && !left.is_empty() {
@@ -95,12 +99,12 @@ impl Comparer {
     fn contacts_left(&self, offers: &HashMap<JobId, &RawDocument>) -> Vec<ContactLeft> {
         let (label, email) = (self.settings.partner_label.as_str(), &self.settings.anonymized_email);
         let ours = offers.iter().filter(|(_, offer)| value::text(value::field(offer, "partner_label")) == Some(label));
-        let left = ours.map(|(id, offer)| ContactLeft {
-            offer: ShownOffer::new(*id, offer),
-            findings: compare::contact_left(*id, offer, email, true),
-            digest: digest(offer),
+        let left = ours.filter_map(|(id, offer)| {
+            let findings = compare::contact_left(*id, offer, email, true);
+            let is_left = !findings.is_empty();
+            is_left.then(|| ContactLeft { offer: ShownOffer::new(*id, offer), findings, digest: digest(offer) })
         });
-        let mut left: Vec<ContactLeft> = left.filter(|left| !left.findings.is_empty()).collect();
+        let mut left: Vec<ContactLeft> = left.collect();
         left.sort_unstable_by_key(|left| left.offer.id);
         left
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use futures::try_join;
 use mongodb::raw_batch_cursor::RawBatch;
 
-use super::chunk::{Chunk, job_chunks, job_ids, read_part};
+use super::chunk::{Chunk, job_chunks, job_ids, read_portion};
 use super::compare_jobs::Seen;
 use super::compare_sides::{Comparer, Comparison};
 use super::held_jobs::MOST;
@@ -69,7 +69,7 @@ impl Comparer {
         self.settings.schema = self.target.schema();
         let seen = |(recruiter, _): &(Recruiter<'_>, _)| Seen::of(recruiter, anonymized.contains(&recruiter.id));
         let mut seen: Vec<Seen> = recruiters.iter().map(seen).collect();
-        let kept = self.with_offers(&recruiters, (chunk.offers, chunk.rest), &mut seen, look).await?;
+        let kept = self.compare_with_offers(&recruiters, (chunk.offers, chunk.rest), &mut seen, look).await?;
         let mut right = Vec::new();
         for ((recruiter, document), mut seen) in recruiters.into_iter().zip(seen) {
             seen.sides.add_recruiter(document);
@@ -85,9 +85,9 @@ impl Comparer {
         self.losses(&right, kept, look).await
     }
 
-    /// Compares the jobs of these recruiters with their offers, part by part. `first` has the offers of the first part, and the jobs of
+    /// Compares the jobs of these recruiters with their offers, portion by portion. `first` has the offers of the first portion, and the jobs of
     /// the first job chunk whose offers are not read yet.
-    async fn with_offers(
+    async fn compare_with_offers(
         &mut self,
         recruiters: &Readable<'_>,
         first: (Vec<RawBatch>, Vec<JobId>),
@@ -107,20 +107,21 @@ impl Comparer {
             while !jobs.is_empty() {
                 let batches = match read.take() {
                     Some(offers) => offers,
-                    None => read_part(&mut self.offers, &mut rest).await?,
+                    None => read_portion(&mut self.offers, &mut rest).await?,
                 };
                 let next = rest.first().copied();
-                // A job without a readable `_id` has no offer, and belongs to the first part.
-                let part: Vec<_> = jobs.extract_if(.., |(_, job)| next.is_none() || job.id < next).collect();
+                // A job without a readable `_id` has no offer, and belongs to the first portion.
+                let portion: Vec<_> = jobs.extract_if(.., |(_, job)| next.is_none() || job.id < next).collect();
                 let offers = by_id(&batches)?;
                 counted.extend(offers.keys().copied());
-                self.job_chunk(recruiters, &part, &offers, seen, look).await?;
+                self.job_chunk(recruiters, &portion, &offers, seen, look).await?;
                 if self.losses.is_some() {
-                    let described = losses::described(part.iter().map(|(recruiter, job)| (recruiter.id, *job)));
+                    let described = losses::described(portion.iter().map(|(recruiter, job)| (recruiter.id, *job)));
                     kept.add_offers(offers.into_values(), &described, &self.settings.partner_label);
                 }
             }
         }
+        self.settle(recruiters, seen).await?;
         look.offers += counted.len() as u64;
         Ok(kept)
     }

@@ -70,7 +70,7 @@ pub(crate) struct Comparer {
     pub(super) newest_wins: bool,
     pub(super) mirror: MirrorRules,
     pub(super) chunks: ChunksReader,
-    /// Reads existing offers in parts; see [`offer_reader`].
+    /// Reads existing offers in portions; see [`offer_reader`].
     pub(super) offers: ChunkReader,
     /// As in [`managed_reader`].
     pub(super) managed: ChunkReader,

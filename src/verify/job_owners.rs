@@ -29,11 +29,11 @@ pub(super) struct OwnerRecord {
 }
 
 /// The candidates for the ownership of these jobs: the recruiters that have the job and an address now. Only recruiters are
-/// searched that a link names, or whose establishment one of these offers shows.
+/// searched that a link names, or that have one of these establishments, which the offers of the jobs show.
 pub(super) async fn contenders(
     database: &CausalDatabase,
     jobs: &BTreeSet<JobId>,
-    offers: &[&RawDocument],
+    shown: BTreeSet<String>,
 ) -> Result<HashMap<JobId, Vec<JobOwner>>, Failure> {
     let mut contenders: HashMap<JobId, Vec<JobOwner>> = HashMap::new();
     if jobs.is_empty() {
@@ -41,10 +41,8 @@ pub(super) async fn contenders(
     }
     let linked: BTreeSet<RecruiterId> = links::owners(database, jobs).await?.into_values().flatten().collect();
     let linked: Vec<Bson> = linked.into_iter().map(Bson::from).collect();
-    let shown = offers.iter().filter_map(|offer| value::text(value::field(offer, "establishment_id")));
-    let filter = doc! { "$or": [
-        { "_id": { "$in": linked } }, { "establishment_id": { "$in": shown.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>() } },
-    ] };
+    let shown: Vec<String> = shown.into_iter().collect();
+    let filter = doc! { "$or": [{ "_id": { "$in": linked } }, { "establishment_id": { "$in": shown } }] };
     let batches = find(database, WatchedCollection::Recruiters.name(), filter, JobOwner::wanted()).await?;
     for document in documents(&batches) {
         let document = document?;
@@ -66,7 +64,7 @@ pub(super) struct ShownOffer {
 
 impl ShownOffer {
     pub(super) fn new(id: JobId, offer: &RawDocument) -> Self {
-        Self { id, establishment: value::text(value::field(offer, "establishment_id")).map(str::to_owned) }
+        Self { id, establishment: establishment(offer) }
     }
 }
 
@@ -137,8 +135,7 @@ pub(super) async fn jobs(
         let document = document?;
         let jobs = value::list(value::field(document, "jobs")).into_iter().flatten().flatten();
         let jobs = jobs.filter_map(RawBsonRef::as_document).filter_map(id).collect();
-        let establishment = value::text(value::field(document, "establishment_id")).map(str::to_owned);
-        found.extend(id(document).map(|id| OwnerRecord { id, establishment, jobs }));
+        found.extend(id(document).map(|id| OwnerRecord { id, establishment: establishment(document), jobs }));
     }
     Ok(found)
 }
@@ -172,6 +169,11 @@ pub(super) fn managed_reader(database: &CausalDatabase) -> ChunkReader {
 pub(super) fn by_id(batches: &[RawBatch]) -> Result<HashMap<JobId, &RawDocument>, Failure> {
     let with_id = |document: Result<_, Failure>| document.map(|document| Some((id(document)?, document)));
     documents(batches).map(with_id).filter_map(Result::transpose).collect()
+}
+
+/// The `establishment_id` of a recruiter, of a copy or of an offer.
+pub(super) fn establishment(document: &RawDocument) -> Option<String> {
+    value::text(value::field(document, "establishment_id")).map(str::to_owned)
 }
 
 /// The `_id`; `None` when it is no ObjectId.

@@ -22,4 +22,4 @@ mod traces;
 mod verdict;
 mod verification;
 mod verification_beside_writes;
-mod verification_in_parts;
+mod verification_in_portions;

@@ -1,11 +1,12 @@
-//! A verification reads offers in parts, so that its memory stays flat (spec 07, "Performance"). What it finds does not depend on the
-//! part in which an offer comes.
+//! A verification reads offers in portions, so that its memory stays flat (spec 07, "Performance"). What it finds does not depend on the
+//! portion in which an offer comes.
 
 use bson::oid::ObjectId;
-use bson::{Document, doc};
+use bson::{DateTime, Document, doc};
 
 use super::verification::{assert_clean, change, names, verify};
 use crate::support::database::TestDatabase;
+use crate::support::fields::text;
 use crate::support::memory::assert_bounded;
 use crate::support::processor::Processor;
 use crate::support::recruiters::{id, job, recruiter, with};
@@ -18,7 +19,7 @@ const REPLY: usize = 16 * 1024 * 1024;
 
 /// Their histories make the offers of one recruiter four times as heavy as the greatest reply.
 #[tokio::test(flavor = "multi_thread")]
-async fn heavy_offers_are_compared_part_by_part_in_a_bounded_memory() {
+async fn heavy_offers_are_compared_portion_by_portion_in_a_bounded_memory() {
     let test = TestDatabase::create("verify_heavy_offers").await;
     let settings =
         [("STREAM_PROCESSOR__VERIFY__SAMPLE_INTERVAL", "1s"), ("STREAM_PROCESSOR__PHASE__INITIAL", "dual-write")];
@@ -27,16 +28,14 @@ async fn heavy_offers_are_compared_part_by_part_in_a_bounded_memory() {
     let mut jobs: Vec<Document> = (0..400).map(|_| job("Boulanger")).collect();
     let mut ids: Vec<ObjectId> = jobs.iter().map(id).collect();
     ids.sort();
-    // Neither the order nor the ids of the jobs tell in which part their offers come.
+    // Neither the order nor the ids of the jobs tell in which portion their offers come.
     jobs.reverse();
     jobs.insert(300, with(job("Charpentier"), doc! { "_id": ids[7] }));
     jobs.insert(200, with(job("Couvreur"), doc! { "_id": "no ObjectId" }));
     test.collection("recruiters").insert_one(recruiter(jobs)).await.unwrap();
     settled(&test.database).await;
-    let history = vec![doc! { "status": "Active", "of_others": "x".repeat(150_000) }];
-    let heavy = doc! { "$set": { "offer_status_history": history } };
+    assert_eq!(make_heavy(&test).await, 400);
     let offers = test.collection("jobs_partners");
-    assert_eq!(offers.update_many(doc! {}, heavy).await.unwrap().modified_count, 400);
     let sampled = async || processor.metric("stream_processor_verify_sampled_recruiters_total").await;
     let before = sampled().await;
     let touched = doc! { "$set": { "opco": "a touch" } };
@@ -91,4 +90,36 @@ async fn contacts_of_anonymised_recruiters_with_very_many_jobs_are_found_whereve
     for offer in [ids[0], ids[650], ids[1_299]] {
         assert!(names(&found["fields"]["apply_phone"], offer), "{offer} in {found:#}");
     }
+}
+
+/// One offer shows the establishment of the recruiter that owns another one. The two come in one portion, and then in two.
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_an_offer_is_does_not_depend_on_the_weight_of_others() {
+    let test = TestDatabase::create("verify_shared_portions").await;
+    let mut jobs: Vec<Document> = (0..200).map(|_| job("Boulanger")).collect();
+    jobs.sort_by_key(id);
+    let (shared, last) = (jobs[0].clone(), id(&jobs[199]));
+    jobs.reverse();
+    test.collection("recruiters").insert_one(recruiter(jobs)).await.unwrap();
+    assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
+    // Nothing else leads to this recruiter: it has no link.
+    let owner = with(recruiter([shared.clone()]), doc! { "updatedAt": DateTime::now() });
+    test.collection("recruiters").insert_one(&owner).await.unwrap();
+    change(&test, last, doc! { "establishment_id": text(&owner, "establishment_id") }).await;
+    change(&test, id(&shared), doc! { "offer_title": "Autre" }).await;
+    let light = verify(&test, &[], 1).await;
+    let titles = &light["fields"]["offer_title"]["count"];
+    assert_eq!(titles, 1, "the comparison of its own recruiter finds it: {light:#}");
+    assert_eq!(make_heavy(&test).await, 200);
+    let heavy = verify(&test, &[], 1).await;
+    for name in ["differences", "kinds", "fields", "compared", "offers"] {
+        assert_eq!(light[name], heavy[name], "{name}");
+    }
+}
+
+/// Gives each offer a long history. Returns the number of offers.
+async fn make_heavy(test: &TestDatabase) -> u64 {
+    let history = vec![doc! { "status": "Active", "of_others": "x".repeat(150_000) }];
+    let heavy = doc! { "$set": { "offer_status_history": history } };
+    test.collection("jobs_partners").update_many(doc! {}, heavy).await.unwrap().modified_count
 }
