@@ -38,7 +38,7 @@ impl Chunk {
     }
 }
 
-/// Reads chunks.
+/// Reads recruiters chunk by chunk, each chunk with the first offers of its jobs. It remembers their weights.
 #[derive(Debug, Clone)]
 pub(super) struct ChunksReader {
     recruiters: ChunkReader,

@@ -72,7 +72,7 @@ pub(crate) struct Comparer {
     pub(super) chunks: ChunksReader,
     /// Reads existing offers in portions; see [`offer_reader`].
     pub(super) offers: ChunkReader,
-    /// As in [`managed_reader`].
+    /// Reads what shows whether an offer without a job is right; see [`managed_reader`].
     pub(super) managed: ChunkReader,
     pub(super) references: ReferenceCaches,
     pub(super) dead_letters: DeadLetters,

@@ -98,7 +98,7 @@ async fn whose_an_offer_is_does_not_depend_on_the_weight_of_others() {
     let test = TestDatabase::create("verify_shared_portions").await;
     let mut jobs: Vec<Document> = (0..200).map(|_| job("Boulanger")).collect();
     jobs.sort_by_key(id);
-    let (shared, last) = (jobs[0].clone(), id(&jobs[199]));
+    let (shared, second, last) = (jobs[0].clone(), id(&jobs[1]), id(&jobs[199]));
     jobs.reverse();
     test.collection("recruiters").insert_one(recruiter(jobs)).await.unwrap();
     assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
@@ -107,6 +107,8 @@ async fn whose_an_offer_is_does_not_depend_on_the_weight_of_others() {
     test.collection("recruiters").insert_one(&owner).await.unwrap();
     change(&test, last, doc! { "establishment_id": text(&owner, "establishment_id") }).await;
     change(&test, id(&shared), doc! { "offer_title": "Autre" }).await;
+    // Examples are named in the order of the jobs, not of the portions.
+    change(&test, second, doc! { "offer_description": "Autre" }).await;
     let light = verify(&test, &[], 1).await;
     let titles = &light["fields"]["offer_title"]["count"];
     assert_eq!(titles, 1, "the comparison of its own recruiter finds it: {light:#}");

@@ -14,7 +14,7 @@ use crate::guarded::TemporaryFolder;
 /// The first user of a set with access control. This user has all privileges.
 const ROOT_USER: &str = "root";
 const ROOT_PASSWORD: &str = "password-of-a-test";
-/// In GB.
+/// The default size of the cache of a server, in GB.
 const SMALL_CACHE: f64 = 0.5;
 
 /// The options of a replica set.

@@ -57,7 +57,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N")]
     foreign_pace: Option<usize>,
     /// The cache of `mongod`, in GB; it does not count for the imported offers.
-    #[arg(long, value_name = "GB", default_value_t = Options::default().cache_gigabytes)]
+    #[arg(long, value_name = "GB", default_value_t = Options::default().cache_gigabytes, value_parser = gigabytes)]
     cache: f64,
     /// Draw the curves as SVG into this folder.
     #[arg(long, value_name = "FOLDER")]
@@ -93,6 +93,12 @@ impl Arguments {
     fn wants(&self, curve: Curve) -> bool {
         self.only.is_empty() || self.only.contains(&curve)
     }
+}
+
+/// Reads a size that `mongod` accepts for its cache.
+fn gigabytes(text: &str) -> Result<f64, String> {
+    let size = text.parse().ok().filter(|size| (0.25..=10_000.0).contains(size));
+    size.ok_or_else(|| "give a number from 0.25 to 10000, as mongod takes it".to_owned())
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
